@@ -1,0 +1,92 @@
+"""The plugin protocol over HTTP: a Flask app made from one table of methods.
+
+Source: docs/protocol.md; moby pkg/plugins. Success is 200 with a JSON object; every error is 4xx or 500 with the text
+in `Err` (network, volume) and `Error` (IPAM), because Podman takes any 200 for success. 404 is only for unknown methods.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from flask import Flask, Response, request
+from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
+
+from pluginkit import caller, errors, wire
+from pluginkit.log import request_id
+from pluginkit.metrics import Metrics
+
+log = logging.getLogger(__name__)
+
+CONTENT_TYPE = "application/vnd.docker.plugins.v1.2+json"
+# A published range of 10 000 ports is about 1 MB on the wire.
+MAX_BODY_BYTES = 64 * 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Method:
+    """One method of the protocol: `name` as in the URL, the type of its request (None: the body is empty), its verb."""
+
+    name: str
+    request: type[Any] | None
+    verb: Callable[..., Any]
+
+
+def create_app(name: str, implements: Sequence[str], methods: Sequence[Method], metrics: Metrics) -> Flask:
+    """Return a WSGI app that answers Plugin.Activate and each of `methods`, and GET /metrics."""
+    app = Flask(name, static_folder=None)
+    app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
+    activate = Method("Plugin.Activate", None, lambda: {"Implements": list(implements)})
+    for method in (activate, *methods):
+        app.add_url_rule(f"/{method.name}", method.name, _view(method, metrics), methods=["POST"])
+    app.add_url_rule("/metrics", "metrics", lambda: Response(metrics.text(), mimetype="text/plain"), methods=["GET"])
+    app.register_error_handler(HTTPException, _refuse)
+    return app
+
+
+def _view(method: Method, metrics: Metrics) -> Callable[[], Response]:
+    def view() -> Response:
+        token = request_id.set(secrets.token_hex(4))
+        started = time.perf_counter()
+        outcome = "ok"
+        try:
+            body = request.get_data(cache=False)
+            caller.remember(request.environ.get("gunicorn.socket"))
+            answer = method.verb() if method.request is None else method.verb(wire.decode(body, method.request))
+            return _answer(200, {} if answer is None else answer)
+        except RequestEntityTooLarge:
+            outcome = "error"
+            return _error(400, f"cannot read a request above {MAX_BODY_BYTES} bytes")
+        except Exception as exc:
+            if errors.is_expected(exc):
+                outcome = "error"
+                log.warning("%s: %s", method.name, errors.describe(exc))
+                return _error(errors.http_status(exc), errors.describe(exc))
+            outcome = "bug"
+            log.exception("%s", method.name)
+            return _error(500, f"internal error in {method.name}; see the plugin's log, request {request_id.get()}")
+        finally:
+            seconds = time.perf_counter() - started
+            metrics.answered(method.name, outcome, seconds)
+            log.debug("%s %s in %.1f ms", method.name, outcome, seconds * 1000)
+            request_id.reset(token)
+
+    return view
+
+
+def _refuse(exc: HTTPException) -> Response:
+    if exc.code == 404:
+        return _error(404, f"{request.path.lstrip('/')} is not a method of this plugin")
+    return _error(exc.code or 400, f"cannot answer {request.method} {request.path}: {exc.name}")
+
+
+def _answer(status: int, content: Any) -> Response:
+    return Response(wire.encode(content), status=status, content_type=CONTENT_TYPE)
+
+
+def _error(status: int, text: str) -> Response:
+    return _answer(status, {"Err": text, "Error": text})

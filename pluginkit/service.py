@@ -1,0 +1,140 @@
+"""A plugin as a process: gunicorn with one threaded worker on one Unix socket.
+
+The arbiter binds the socket and forks the worker; the worker loads the records and brings the kernel in line before it
+accepts, so a request that comes early waits instead of being told "not found". SIGTERM ends both after the running
+requests have finished and takes nothing down. SIGHUP, a timer and `wake` reconcile.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from flask import Flask
+from gunicorn.app.base import BaseApplication
+from gunicorn.arbiter import Arbiter
+from gunicorn.glogging import Logger
+from gunicorn.workers.gthread import ThreadWorker
+
+from pluginkit import listener
+from pluginkit.log import failure
+
+log = logging.getLogger(__name__)
+
+# Requests of one network queue for its lock, each in a thread: enough of them that other networks are not starved.
+_THREADS = 64
+_GRACE_S = 20
+
+
+@dataclass(frozen=True)
+class Running:
+    """What a plugin is made of once it has started: its app, and what to do now and then."""
+
+    app: Flask
+    reconcile: Callable[[], None]
+
+
+@dataclass(frozen=True)
+class Service:
+    """How to run one plugin.
+
+    check: raises StateError if the state cannot be used; called before anything listens.
+    start: opens the state, reconciles, and returns the app; called in the process that answers.
+    """
+
+    name: str
+    socket: Path
+    state_dir: Path
+    reconcile_every_s: float
+    check: Callable[[], None]
+    start: Callable[[], Running]
+
+
+def serve(service: Service) -> None:
+    """Answer requests until SIGTERM; never returns.
+
+    Raises: StateError, Conflict, KernelError: the plugin cannot start; nothing was changed.
+    """
+    listener.claim(service.state_dir)
+    service.check()
+    bound = None if listener.passed_by_systemd() else listener.bind(service.socket)
+    _Arbiter(_Application(service, bound)).run()
+
+
+class _Application(BaseApplication):  # type: ignore[misc]
+    """gunicorn's view of a Service: the only settings it ever gets."""
+
+    def __init__(self, service: Service, bound: int | None) -> None:
+        self.service = service
+        self.wake = threading.Event()
+        self._bound = bound
+        super().__init__()
+
+    def load_config(self) -> None:
+        settings: dict[str, Any] = {
+            "workers": 1,
+            "worker_class": _Worker,
+            "threads": _THREADS,
+            "worker_connections": 1000,
+            "backlog": 512,
+            # dockerd may send into a connection at the moment it is closed, and then repeats the request without its
+            # body; "Connection: close" after each answer leaves no such moment.
+            "keepalive": 0,
+            "timeout": 0,
+            "graceful_timeout": _GRACE_S,
+            "logger_class": _Logger,
+            "control_socket_disable": True,
+            "worker_tmp_dir": "/dev/shm" if os.access("/dev/shm", os.W_OK) else None,  # noqa: S108
+            "proc_name": self.service.name,
+        }
+        if self._bound is not None:
+            settings["bind"] = [f"fd://{self._bound}"]
+        for name, value in settings.items():
+            # Older gunicorns have no control socket to disable.
+            if name in self.cfg.settings:
+                self.cfg.set(name, value)
+
+    def load(self) -> Flask:
+        running = self.service.start()
+        threading.Thread(target=self._reconcile_forever, args=(running.reconcile,), daemon=True).start()
+        log.info("%s answers on %s", self.service.name, self.service.socket)
+        return running.app
+
+    def _reconcile_forever(self, reconcile: Callable[[], None]) -> None:
+        while True:
+            self.wake.wait(self.service.reconcile_every_s)
+            self.wake.clear()
+            try:
+                reconcile()
+            except Exception as exc:
+                # The next round tries again; the thread must live.
+                failure(log, "cannot reconcile", exc)
+
+
+class _Arbiter(Arbiter):  # type: ignore[misc]
+    def handle_hup(self) -> None:
+        """SIGHUP is for the worker, which reconciles; there is no configuration to reload."""
+        self.kill_workers(signal.SIGHUP)
+
+
+class _Worker(ThreadWorker):  # type: ignore[misc]
+    def init_signals(self) -> None:
+        super().init_signals()
+        signal.signal(signal.SIGHUP, lambda _number, _frame: self.app.wake.set())
+
+
+class _Logger(Logger):  # type: ignore[misc]
+    """gunicorn's messages go where all others go."""
+
+    def setup(self, cfg: Any) -> None:  # noqa: ARG002 - gunicorn's signature
+        self.error_log = logging.getLogger("gunicorn")
+        self.access_log = logging.getLogger("gunicorn.access")
+        self.access_log.disabled = True
+        if not logging.getLogger().isEnabledFor(logging.DEBUG):
+            self.error_log.setLevel(logging.WARNING)

@@ -1,0 +1,215 @@
+"""The records on disk: one SQLite row a record, holding what is and what was intended next.
+
+    kind, id      which record; `parent` is the id of the record it belongs to, if any
+    current       the committed record as JSON, NULL before the first commit
+    next          the intended record as JSON while a move is under way, JSON `null` for an intended deletion, else NULL
+
+A row whose `next` is not NULL after a crash is an interrupted move. A kind is either durable (a commit survives power
+loss) or lasts until reboot only: its rows are dropped when the kernel's boot id has changed, since the kernel objects
+they speak of are gone.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from pluginkit import wire
+from pluginkit.errors import BadRequest, StateError, Unavailable
+
+R = TypeVar("R")
+Migration = Callable[[sqlite3.Connection], None]
+
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+_DELETION = "null"
+
+
+@dataclass(frozen=True)
+class Kind(Generic[R]):
+    """One sort of record."""
+
+    name: str
+    record: type[R]
+    durable: bool
+
+
+@dataclass(frozen=True)
+class Row(Generic[R]):
+    """One record with its move under way, if any. `next` is None for a deletion when `pending` is true."""
+
+    id: str
+    parent: str
+    current: R | None
+    next: R | None
+    pending: bool
+
+
+def create_tables(connection: sqlite3.Connection) -> None:
+    """The database has the tables of schema 1."""
+    connection.execute(
+        "CREATE TABLE record (kind TEXT NOT NULL, id TEXT NOT NULL, parent TEXT NOT NULL, current TEXT, next TEXT,"
+        " PRIMARY KEY (kind, id)) WITHOUT ROWID"
+    )
+    connection.execute("CREATE INDEX record_parent ON record (kind, parent)")
+    connection.execute("CREATE TABLE fact (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID")
+
+
+class Store:
+    """The records of one plugin, in one file. Safe to share between threads.
+
+    `migrations[n]` brings schema n to n + 1; the file's schema number is how many have been applied.
+    """
+
+    def __init__(
+        self, path: Path, kinds: Sequence[Kind[Any]], migrations: Sequence[Migration] = (create_tables,)
+    ) -> None:
+        """The file exists, is whole, and is of the newest schema; rows that a reboot made void are gone.
+
+        Raises: StateError: the file is damaged, is no database, or was written by a newer version.
+        """
+        self._path = path
+        self._lock = threading.Lock()
+        self._synchronous = ""
+        try:
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5.0)
+            path.chmod(0o600)
+            self._open(migrations)
+            self._forget_before_boot([kind.name for kind in kinds if not kind.durable])
+        except (sqlite3.Error, OSError) as exc:
+            raise StateError(
+                f"cannot use the state file {path}: {exc}; restore it from a backup, or move it away to start empty"
+            ) from exc
+
+    def close(self) -> None:
+        """The file is closed; everything committed is in it."""
+        with self._lock:
+            self._connection.close()
+
+    def _open(self, migrations: Sequence[Migration]) -> None:
+        self._connection.execute("PRAGMA journal_mode = WAL")
+        self._connection.execute("PRAGMA foreign_keys = ON")
+        [[verdict]] = self._connection.execute("PRAGMA quick_check(1)")
+        if verdict != "ok":
+            raise StateError(f"cannot use the state file {self._path}: it is damaged ({verdict}); restore a backup")
+        [[schema]] = self._connection.execute("PRAGMA user_version")
+        if schema > len(migrations):
+            raise StateError(
+                f"cannot use the state file {self._path}: its schema {schema} is newer than this version's"
+                f" {len(migrations)}; install the version that wrote it"
+            )
+        for number in range(schema, len(migrations)):
+            with self._transaction(durable=True):
+                migrations[number](self._connection)
+                self._connection.execute(f"PRAGMA user_version = {number + 1:d}")
+
+    def _forget_before_boot(self, kinds: Sequence[str]) -> None:
+        boot_id = _BOOT_ID.read_text(encoding="ascii").strip()
+        known = self._connection.execute("SELECT value FROM fact WHERE name = 'boot_id'").fetchone()
+        if known and known[0] == boot_id:
+            return
+        with self._transaction(durable=True):
+            for kind in kinds:
+                self._connection.execute("DELETE FROM record WHERE kind = ?", (kind,))
+            self._connection.execute("INSERT OR REPLACE INTO fact VALUES ('boot_id', ?)", (boot_id,))
+
+    def get(self, kind: Kind[R], record_id: str) -> Row[R] | None:
+        """Return the row, or None."""
+        rows = self._select(kind, "AND id = ?", (record_id,))
+        return rows[0] if rows else None
+
+    def rows(self, kind: Kind[R], parent: str | None = None) -> list[Row[R]]:
+        """Return the rows of `kind` (of `parent` alone, if given), by id.
+
+        Raises: StateError: one of them cannot be read.
+        """
+        if parent is None:
+            return self._select(kind, "ORDER BY id", ())
+        return self._select(kind, "AND parent = ? ORDER BY id", (parent,))
+
+    def intend(self, kind: Kind[R], record_id: str, parent: str, record: R | None) -> None:
+        """It is on record that `record_id` is about to become `record`, or nothing if that is None."""
+        text = _DELETION if record is None else wire.encode(record).decode()
+        with self._writing(kind):
+            self._connection.execute(
+                "INSERT INTO record VALUES (?, ?, ?, NULL, ?)"
+                " ON CONFLICT (kind, id) DO UPDATE SET next = excluded.next",
+                (kind.name, record_id, parent, text),
+            )
+
+    def commit(self, kind: Kind[Any], record_id: str) -> None:
+        """What was intended for `record_id` is now the case."""
+        with self._writing(kind):
+            self._connection.execute(
+                "DELETE FROM record WHERE kind = ? AND id = ? AND next = ?", (kind.name, record_id, _DELETION)
+            )
+            self._connection.execute(
+                "UPDATE record SET current = next, next = NULL WHERE kind = ? AND id = ? AND next IS NOT NULL",
+                (kind.name, record_id),
+            )
+
+    def abandon(self, kind: Kind[Any], record_id: str) -> None:
+        """What was intended for `record_id` is forgotten; the row is gone if nothing had been committed."""
+        with self._writing(kind):
+            self._connection.execute(
+                "DELETE FROM record WHERE kind = ? AND id = ? AND current IS NULL", (kind.name, record_id)
+            )
+            self._connection.execute("UPDATE record SET next = NULL WHERE kind = ? AND id = ?", (kind.name, record_id))
+
+    def _select(self, kind: Kind[R], condition: str, values: tuple[str, ...]) -> list[Row[R]]:
+        query = f"SELECT id, parent, current, next FROM record WHERE kind = ? {condition}"  # noqa: S608 - constants
+        with self._lock:
+            try:
+                found = self._connection.execute(query, (kind.name, *values)).fetchall()
+            except sqlite3.Error as exc:
+                raise Unavailable(f"cannot read {self._path}: {exc}") from exc
+        return [
+            Row(
+                row_id,
+                parent,
+                self._record(kind, row_id, current),
+                self._record(kind, row_id, following),
+                following is not None,
+            )
+            for row_id, parent, current, following in found
+        ]
+
+    def _record(self, kind: Kind[R], row_id: str, text: str | None) -> R | None:
+        if text is None or text == _DELETION:
+            return None
+        try:
+            return wire.decode(text.encode(), kind.record)
+        except BadRequest as exc:
+            raise StateError(
+                f"cannot read the {kind.name} {row_id} in {self._path}: {exc}; restore the file from a backup"
+            ) from exc
+
+    @contextmanager
+    def _writing(self, kind: Kind[Any]) -> Iterator[None]:
+        with self._lock:
+            try:
+                with self._transaction(kind.durable):
+                    yield
+            except sqlite3.Error as exc:
+                raise Unavailable(f"cannot save to {self._path}: {exc}; is its disk full or read-only?") from exc
+
+    @contextmanager
+    def _transaction(self, durable: bool) -> Iterator[None]:
+        # In WAL mode NORMAL commits survive the death of this process; FULL adds the fsync that survives power loss.
+        synchronous = "FULL" if durable else "NORMAL"
+        if synchronous != self._synchronous:
+            self._connection.execute(f"PRAGMA synchronous = {synchronous}")
+            self._synchronous = synchronous
+        self._connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            self._connection.execute("COMMIT")
+        except BaseException:
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+            raise

@@ -1,0 +1,1 @@
+"""Nothing here: fixtures live beside the tests that use them."""
