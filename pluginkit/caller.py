@@ -29,10 +29,23 @@ def remember(connection: socket.socket | None) -> None:
         return
     credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
     pid, _, _ = struct.unpack("3i", credentials)
+    start_time = _start_time(pid)
+    if start_time is not None:
+        _caller.set(f"{pid}@{start_time}")
+
+
+def is_running(caller: str) -> bool:
+    """Tell whether the process that `current()` once named `caller` still runs; of an unknown one it is not known."""
+    pid, _, start_time = caller.partition("@")
+    return bool(pid) and _start_time(int(pid)) == start_time
+
+
+def _start_time(pid: int) -> str | None:
+    """Return when the process started, in the kernel's clock ticks, or None if it has ended or cannot be seen."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:
-        return
+        return None
     # The command name is in parentheses and may hold anything, so fields are counted from its end.
-    start_time = stat.rpartition(")")[2].split()[19]
-    _caller.set(f"{pid}@{start_time}")
+    state, *fields = stat.rpartition(")")[2].split()
+    return None if state in "ZX" else fields[18]

@@ -36,13 +36,16 @@ def run(
 
     Raises: CommandError: not found, timed out, or another exit code; the message carries the last line of stderr.
     """
-    environment = {**os.environ, "LC_ALL": "C", "PATH": os.environ.get("PATH", "") + ":" + _SEARCH_PATH}
+    # An empty element would stand for the working directory.
+    path = ":".join(part for part in (os.environ.get("PATH"), _SEARCH_PATH) if part)
+    environment = {**os.environ, "LC_ALL": "C", "PATH": path}
     try:
         done = subprocess.run(
             list(argv),
             input=stdin,
             capture_output=True,
-            text=True,
+            encoding="utf-8",
+            errors="replace",
             timeout=timeout_s,
             env=environment,
             check=False,

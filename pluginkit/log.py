@@ -23,18 +23,13 @@ class LineFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the whole text of `record`; control characters of its message are escaped."""
-        message = (
-            record.getMessage().encode("unicode_escape").decode("ascii")
-            if not record.exc_info
-            else (record.getMessage())
-        )
         request = request_id.get()
         parts = [
             f"{_PRIORITY.get(record.levelno, '')}" if self._journald else self.formatTime(record, self.datefmt),
             record.levelname.lower(),
             record.name,
             *([f"request={request}"] if request else []),
-            message,
+            record.getMessage().encode("unicode_escape").decode("ascii"),
         ]
         text = " ".join(part for part in parts if part)
         if record.exc_info:
@@ -51,6 +46,6 @@ def configure(level: str, *, journald: bool) -> None:
     root.setLevel(level.upper())
 
 
-def failure(logger: logging.Logger, context: str, exc: Exception) -> None:
+def failure(logger: logging.Logger, exc: Exception) -> None:
     """The error is in the log: one line if it is one of our own, with a traceback if it is a bug."""
-    logger.error("%s: %s", context, errors.describe(exc), exc_info=None if errors.is_expected(exc) else exc)
+    logger.error("%s", errors.describe(exc), exc_info=None if errors.is_expected(exc) else exc)

@@ -116,6 +116,8 @@ class Reconciler:
         """
         rows = {planned.kind.name: self._store.rows(planned.kind) for planned in self._kinds}
         failures: list[Exception] = []
+        # Looked at before anything is changed: kernels that remember what they did learn here what others undid.
+        existing = self._existing(failures)
         undone = 0
         # Children first: what hangs on an unfinished parent must be gone before the parent is.
         for planned in reversed(self._kinds):
@@ -134,7 +136,7 @@ class Reconciler:
                 with _collecting(failures):
                     for want in current:
                         self._kernel(want).ensure(want)
-        return Outcome(undone, self._sweep(wanted, failures), tuple(failures))
+        return Outcome(undone, self._sweep(existing, wanted, failures), tuple(failures))
 
     def _settle(self, planned: Planned[R], row: Row[R], *, orphan: bool = False) -> None:
         """An interrupted move is over: a deletion forward, anything else back. An orphan is dropped unplanned."""
@@ -144,13 +146,16 @@ class Reconciler:
             self._store.commit(planned.kind, row.id)
             return
         current, following = self._plans(planned, row)
-        if row.next is None:
-            failures = self._remove(current)
-            if failures:
-                raise ExceptionGroup(f"cannot finish deleting {planned.kind.name} {row.id}", failures)
+        forward = row.next is None
+        kept = set() if forward else {have.key for have in current}
+        failures = self._remove([have for have in (current if forward else following) if have.key not in kept])
+        if failures:
+            raise ExceptionGroup(f"cannot settle {planned.kind.name} {row.id}", failures)
+        if forward:
             self._store.commit(planned.kind, row.id)
-            return
-        self._undo(planned, row.id, current, following)
+        else:
+            # What the move changed without removing is put right when `current` is ensured, after its parents.
+            self._store.abandon(planned.kind, row.id)
 
     def _undo(
         self, planned: Planned[Any], record_id: str, before: Sequence[Resource], after: Sequence[Resource]
@@ -172,16 +177,25 @@ class Reconciler:
                 self._kernel(have).remove(have)
         return failures
 
-    def _sweep(self, wanted: set[tuple[str, ...]], failures: list[Exception]) -> int:
-        swept = 0
+    def _existing(self, failures: list[Exception]) -> list[tuple[Kernel, Resource]]:
+        """Return what carries our name in the kernel, children first."""
+        existing: list[tuple[Kernel, Resource]] = []
         for kernel in reversed(list(dict.fromkeys(self._kernels.values()))):
             with _collecting(failures):
-                for have in kernel.owned():
-                    if have.key not in wanted:
-                        log.warning("sweeping %s: no record wants it", " ".join(have.key))
-                        with _collecting(failures):
-                            kernel.remove(have)
-                            swept += 1
+                existing += [(kernel, have) for have in kernel.owned()]
+        return existing
+
+    def _sweep(
+        self, existing: Sequence[tuple[Kernel, Resource]], wanted: set[tuple[str, ...]], failures: list[Exception]
+    ) -> int:
+        """What exists and nobody wants was removed; return how many objects that were."""
+        swept = 0
+        for kernel, have in existing:
+            if have.key not in wanted:
+                with _collecting(failures):
+                    kernel.remove(have)
+                    log.warning("swept %s: no record wants it", " ".join(have.key))
+                    swept += 1
         return swept
 
     def _plans(self, planned: Planned[R], row: Row[R]) -> tuple[tuple[Resource, ...], tuple[Resource, ...]]:
@@ -209,6 +223,6 @@ def _collecting(failures: list[Exception]) -> Iterator[None]:
     """An exception that left the block is logged and in `failures`."""
     try:
         yield
-    except Exception as exc:
-        failure(log, "cannot reconcile", exc)
+    except Exception as exc:  # noqa: BLE001 - logged, and the caller decides
+        failure(log, exc)
         failures.append(exc)

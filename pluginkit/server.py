@@ -1,7 +1,7 @@
 """The plugin protocol over HTTP: a Flask app made from one table of methods.
 
 Source: docs/protocol.md; moby pkg/plugins. Success is 200 with a JSON object; every error is 4xx or 500 with the text
-in `Err` (network, volume) and `Error` (IPAM), because Podman takes any 200 for success. 404 is only for unknown methods.
+in `Err` (network, volume) and `Error` (IPAM): Podman takes any 200 for success. 404 is only for unknown methods.
 """
 
 from __future__ import annotations
@@ -42,7 +42,8 @@ def create_app(name: str, implements: Sequence[str], methods: Sequence[Method], 
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
     activate = Method("Plugin.Activate", None, lambda: {"Implements": list(implements)})
     for method in (activate, *methods):
-        app.add_url_rule(f"/{method.name}", method.name, _view(method, metrics), methods=["POST"])
+        view = _view(method, metrics)
+        app.add_url_rule(f"/{method.name}", method.name, view, methods=["POST"], provide_automatic_options=False)
     app.add_url_rule("/metrics", "metrics", lambda: Response(metrics.text(), mimetype="text/plain"), methods=["GET"])
     app.register_error_handler(HTTPException, _refuse)
     return app
@@ -61,6 +62,11 @@ def _view(method: Method, metrics: Metrics) -> Callable[[], Response]:
         except RequestEntityTooLarge:
             outcome = "error"
             return _error(400, f"cannot read a request above {MAX_BODY_BYTES} bytes")
+        except HTTPException as exc:
+            # The caller died inside its request: nobody reads the answer, and it is no bug.
+            outcome = "error"
+            log.warning("%s: %s", method.name, exc.description)
+            return _refuse(exc)
         except Exception as exc:
             if errors.is_expected(exc):
                 outcome = "error"

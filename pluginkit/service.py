@@ -19,10 +19,12 @@ from typing import Any
 from flask import Flask
 from gunicorn.app.base import BaseApplication
 from gunicorn.arbiter import Arbiter
+from gunicorn.errors import AppImportError
 from gunicorn.glogging import Logger
 from gunicorn.workers.gthread import ThreadWorker
 
 from pluginkit import listener
+from pluginkit.errors import PluginError
 from pluginkit.log import failure
 
 log = logging.getLogger(__name__)
@@ -101,7 +103,11 @@ class _Application(BaseApplication):  # type: ignore[misc]
                 self.cfg.set(name, value)
 
     def load(self) -> Flask:
-        running = self.service.start()
+        try:
+            running = self.service.start()
+        except PluginError as exc:
+            # gunicorn prints the text of this one, without a traceback, and ends instead of trying again.
+            raise AppImportError(str(exc)) from exc
         threading.Thread(target=self._reconcile_forever, args=(running.reconcile,), daemon=True).start()
         log.info("%s answers on %s", self.service.name, self.service.socket)
         return running.app
@@ -112,9 +118,8 @@ class _Application(BaseApplication):  # type: ignore[misc]
             self.wake.clear()
             try:
                 reconcile()
-            except Exception as exc:
-                # The next round tries again; the thread must live.
-                failure(log, "cannot reconcile", exc)
+            except Exception as exc:  # noqa: BLE001 - the next round tries again; the thread must live
+                failure(log, exc)
 
 
 class _Arbiter(Arbiter):  # type: ignore[misc]

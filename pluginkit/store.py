@@ -27,6 +27,9 @@ Migration = Callable[[sqlite3.Connection], None]
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _DELETION = "null"
+# Source: https://www.sqlite.org/fileformat.html, section 1.3.
+_HEADER_BYTES = 100
+_BESIDE = ("-journal", "-wal", "-shm")
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,19 @@ def create_tables(connection: sqlite3.Connection) -> None:
     connection.execute("CREATE TABLE fact (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID")
 
 
+def _create(path: Path) -> None:
+    """A database without tables is at `path`, which is never seen as an empty file."""
+    draft = path.with_name(path.name + ".new")
+    # SQLite would read what lies beside a file that was moved away as part of the new one.
+    for stale in (draft, *(file.with_name(file.name + end) for file in (draft, path) for end in _BESIDE)):
+        stale.unlink(missing_ok=True)
+    connection = sqlite3.connect(draft)
+    draft.chmod(0o600)
+    connection.execute("PRAGMA user_version = 0")
+    connection.close()
+    draft.replace(path)
+
+
 class Store:
     """The records of one plugin, in one file. Safe to share between threads.
 
@@ -77,8 +93,12 @@ class Store:
         self._synchronous = ""
         try:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if not path.exists():
+                _create(path)
+            if path.stat().st_size < _HEADER_BYTES:
+                # SQLite would take it for a new database, and the sweep everything in the kernel for garbage.
+                raise StateError(f"cannot use the state file {path}: it is empty; restore a backup, or remove it")
             self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5.0)
-            path.chmod(0o600)
             self._open(migrations)
             self._forget_before_boot([kind.name for kind in kinds if not kind.durable])
         except (sqlite3.Error, OSError) as exc:
@@ -132,6 +152,14 @@ class Store:
             return self._select(kind, "ORDER BY id", ())
         return self._select(kind, "AND parent = ? ORDER BY id", (parent,))
 
+    def find(self, kind: Kind[R], parent: str, field: str, value: str) -> list[Row[R]]:
+        """Return the rows of `parent` whose committed record has the text `value` in `field`, by id.
+
+        Quick only if a migration has made an index on kind, parent and json_extract(current, '$.FIELD').
+        """
+        condition = f"AND kind = '{kind.name}' AND parent = ? AND json_extract(current, '$.{field}') = ? ORDER BY id"
+        return self._select(kind, condition, (parent, value))
+
     def intend(self, kind: Kind[R], record_id: str, parent: str, record: R | None) -> None:
         """It is on record that `record_id` is about to become `record`, or nothing if that is None."""
         text = _DELETION if record is None else wire.encode(record).decode()
@@ -162,32 +190,32 @@ class Store:
             self._connection.execute("UPDATE record SET next = NULL WHERE kind = ? AND id = ?", (kind.name, record_id))
 
     def _select(self, kind: Kind[R], condition: str, values: tuple[str, ...]) -> list[Row[R]]:
-        query = f"SELECT id, parent, current, next FROM record WHERE kind = ? {condition}"  # noqa: S608 - constants
+        # As bytes, because SQLite checks neither that a column holds text nor that text is UTF-8.
+        columns = ", ".join(f"CAST({name} AS BLOB)" for name in ("id", "parent", "current", "next"))
+        query = f"SELECT {columns} FROM record WHERE kind = ? {condition}"  # noqa: S608 - constants
         with self._lock:
             try:
                 found = self._connection.execute(query, (kind.name, *values)).fetchall()
-            except sqlite3.Error as exc:
+            except (sqlite3.OperationalError, sqlite3.ProgrammingError) as exc:
                 raise Unavailable(f"cannot read {self._path}: {exc}") from exc
-        return [
-            Row(
-                row_id,
-                parent,
-                self._record(kind, row_id, current),
-                self._record(kind, row_id, following),
+            except sqlite3.Error as exc:
+                raise StateError(f"cannot read the state file {self._path}: {exc}; restore a backup") from exc
+        return [self._row(kind, *values) for values in found]
+
+    def _row(
+        self, kind: Kind[R], row_id: bytes, parent: bytes, current: bytes | None, following: bytes | None
+    ) -> Row[R]:
+        try:
+            return Row(
+                row_id.decode(),
+                parent.decode(),
+                _record(kind, current),
+                _record(kind, following),
                 following is not None,
             )
-            for row_id, parent, current, following in found
-        ]
-
-    def _record(self, kind: Kind[R], row_id: str, text: str | None) -> R | None:
-        if text is None or text == _DELETION:
-            return None
-        try:
-            return wire.decode(text.encode(), kind.record)
-        except BadRequest as exc:
-            raise StateError(
-                f"cannot read the {kind.name} {row_id} in {self._path}: {exc}; restore the file from a backup"
-            ) from exc
+        except (BadRequest, UnicodeDecodeError) as exc:
+            name = row_id.decode(errors="replace")
+            raise StateError(f"cannot read the {kind.name} {name} in {self._path}: {exc}; restore a backup") from exc
 
     @contextmanager
     def _writing(self, kind: Kind[Any]) -> Iterator[None]:
@@ -213,3 +241,7 @@ class Store:
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
             raise
+
+
+def _record(kind: Kind[R], text: bytes | None) -> R | None:
+    return None if text is None or text == _DELETION.encode() else wire.decode(text, kind.record)

@@ -27,6 +27,9 @@ _ADDRESS_TYPES = (
 
 def _from_text(wanted: type[Any], value: Any) -> Any:
     if wanted in _ADDRESS_TYPES:
+        # ipaddress takes integers too, and would make 0.0.0.1 of `true`.
+        if not isinstance(value, str):
+            raise ValueError(f"Expected `str`, got `{type(value).__name__}`")
         return wanted(value)
     raise NotImplementedError(f"no codec for {wanted}")
 
@@ -57,5 +60,5 @@ def decode(body: bytes, wanted: type[T]) -> T:
         )
     try:
         return msgspec.json.decode(body, type=wanted, dec_hook=_from_text)
-    except (msgspec.DecodeError, UnicodeDecodeError) as exc:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
         raise BadRequest(f"cannot read {wanted.__name__}: {exc}") from exc

@@ -1,0 +1,1 @@
+"""pynet: a Docker network driver. Bridges with NAT and published ports."""

@@ -1,0 +1,84 @@
+"""The command line of pynet. What is slow to import is imported by the command that needs it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pluginkit import log
+from pluginkit.errors import PluginError
+
+app = typer.Typer(
+    help="Docker network driver: bridges with NAT and published ports.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"pynet {version('pynet-pyvol')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Docker network driver: bridges with NAT and published ports."""
+
+
+@app.command()
+def serve(
+    socket: Annotated[
+        Path, typer.Option(envvar="PYNET_SOCKET", help="Unix socket to answer on; its name is the driver's name.")
+    ] = Path("/run/docker/plugins/pynet.sock"),
+    state_dir: Annotated[
+        Path, typer.Option(envvar="PYNET_STATE_DIR", help="Directory for the records of networks and endpoints.")
+    ] = Path("/var/lib/pynet"),
+    reconcile_every: Annotated[
+        float,
+        typer.Option(envvar="PYNET_RECONCILE_EVERY", min=5.0, help="Seconds between checks of the kernel."),
+    ] = 60.0,
+    log_level: Annotated[str, typer.Option(envvar="PYNET_LOG_LEVEL", help="debug, info, warning or error.")] = "info",
+) -> None:
+    """Answer dockerd until SIGTERM. SIGHUP puts the kernel right at once; networks stay when pynet ends."""
+    log.configure(log_level, journald="JOURNAL_STREAM" in os.environ)
+    from netplugin import app as plugin
+    from pluginkit import listener, service
+
+    try:
+        # Held, by its descriptor, until this process and its worker end.
+        _claimed = listener.claim_network_namespace("pynet")
+        service.serve(
+            service.Service(
+                name="pynet",
+                socket=socket,
+                state_dir=state_dir,
+                reconcile_every_s=reconcile_every,
+                check=lambda: plugin.open_store(state_dir).close(),
+                start=lambda: plugin.start(state_dir),
+            )
+        )
+    except PluginError as exc:
+        typer.echo(f"pynet: {exc}", err=True)
+        sys.exit(1)
+
+
+@app.command()
+def options() -> None:
+    """Print the options of `docker network create -d pynet -o …`."""
+    from netplugin.options import describe_options
+
+    typer.echo(describe_options(), nl=False)

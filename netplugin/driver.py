@@ -1,0 +1,297 @@
+"""The verbs of NetworkDriver. Each moves a record to the next; the kernel follows in `Reconciler.transition`.
+
+Source: docs/protocol.md. Deleting what is not there succeeds, for dockerd only logs such errors and would keep asking
+nobody; creating what is there already succeeds if it is the same, for dockerd repeats a request whose answer it missed.
+"""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+import time
+from collections.abc import Iterable
+from dataclasses import replace
+from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface
+from typing import Protocol
+
+from netplugin import external, parse, wire
+from netplugin.plan import plan_endpoint, plan_network, veth_names
+from netplugin.records import Endpoint, Network
+from netplugin.records import Protocol as TransportProtocol
+from pluginkit.errors import Conflict, NotFound
+from pluginkit.locks import Locks
+from pluginkit.reconcile import Outcome, Planned, Reconciler
+from pluginkit.server import Method
+from pluginkit.store import Kind, Store, create_tables
+
+log = logging.getLogger(__name__)
+
+NETWORKS = Planned(Kind("network", Network, durable=True), plan_network)
+ENDPOINTS = Planned(Kind("endpoint", Endpoint, durable=False), plan_endpoint, parent=NETWORKS.kind)
+KINDS = (NETWORKS, ENDPOINTS)
+
+
+def index_addresses(connection: sqlite3.Connection) -> None:
+    """Endpoints are found by network and address without reading the others. Schema 2."""
+    for field in ("address4", "address6"):
+        connection.execute(
+            f"CREATE INDEX endpoint_{field} ON record (kind, parent, json_extract(current, '$.{field}'))"
+            " WHERE kind = 'endpoint'"
+        )
+
+
+MIGRATIONS = (create_tables, index_addresses)
+
+# A killed engine's containers lose their links while their successors already start.
+_STALE_HOLDER_WAIT_S = 3.0
+_PUBLISH_ATTEMPTS = 3
+
+
+class Probe(Protocol):
+    """What the verbs ask of the machine before they decide."""
+
+    def is_free(self, protocol: TransportProtocol, addresses: Iterable[IPv4Address | IPv6Address], port: int) -> bool:
+        """Tell whether a host port could be held."""
+
+    def ephemeral_range(self) -> range:
+        """Return the ports to choose from when any will do."""
+
+    def link_exists(self, name: str) -> bool:
+        """Tell whether a link of this namespace exists."""
+
+    def sandbox_is_gone(self, key: str) -> bool:
+        """Tell whether a sandbox has certainly ended; false if that cannot be seen from here."""
+
+
+class NetworkDriver:
+    """NetworkDriver of one host. Locks are per network; two verbs on one network take turns."""
+
+    def __init__(self, store: Store, reconciler: Reconciler, probe: Probe) -> None:
+        self._store = store
+        self._reconciler = reconciler
+        self._probe = probe
+        self._locks = Locks()
+
+    def methods(self) -> tuple[Method, ...]:
+        """Return the table from which the server is built."""
+        return (
+            Method("NetworkDriver.GetCapabilities", None, wire.Capabilities),
+            Method("NetworkDriver.GwAllocCheck", wire.GwAllocCheckRequest, self.gw_alloc_check),
+            Method("NetworkDriver.AllocateNetwork", wire.CreateNetworkRequest, self.allocate_network),
+            Method("NetworkDriver.FreeNetwork", wire.NetworkRequest, self.free_network),
+            Method("NetworkDriver.CreateNetwork", wire.CreateNetworkRequest, self.create_network),
+            Method("NetworkDriver.DeleteNetwork", wire.NetworkRequest, self.delete_network),
+            Method("NetworkDriver.CreateEndpoint", wire.CreateEndpointRequest, self.create_endpoint),
+            Method("NetworkDriver.EndpointOperInfo", wire.EndpointRequest, self.endpoint_oper_info),
+            Method("NetworkDriver.DeleteEndpoint", wire.EndpointRequest, self.delete_endpoint),
+            Method("NetworkDriver.Join", wire.JoinRequest, self.join),
+            Method("NetworkDriver.Leave", wire.EndpointRequest, self.leave),
+            Method(
+                "NetworkDriver.ProgramExternalConnectivity",
+                wire.ExternalConnectivityRequest,
+                self.program_external_connectivity,
+            ),
+            Method("NetworkDriver.RevokeExternalConnectivity", wire.EndpointRequest, self.revoke_external_connectivity),
+            Method("NetworkDriver.DiscoverNew", wire.DiscoveryRequest, self.discover),
+            Method("NetworkDriver.DiscoverDelete", wire.DiscoveryRequest, self.discover),
+        )
+
+    def gw_alloc_check(self, _request: wire.GwAllocCheckRequest) -> wire.GwAllocCheckAnswer:
+        """Return that the engine shall reserve a gateway address: the bridge bears it, also of an internal network."""
+        return wire.GwAllocCheckAnswer()
+
+    def allocate_network(self, request: wire.CreateNetworkRequest) -> wire.AllocateNetworkAnswer:
+        """Return the options unchanged: a bridge needs nothing that a swarm manager could hand out."""
+        options = request.Options or {}
+        return wire.AllocateNetworkAnswer({key: value for key, value in options.items() if isinstance(value, str)})
+
+    def free_network(self, _request: wire.NetworkRequest) -> None:
+        """Nothing is held on a manager, so nothing is freed."""
+
+    def discover(self, _request: wire.DiscoveryRequest) -> None:
+        """A bridge ends at its host: other nodes make no difference."""
+
+    def create_network(self, request: wire.CreateNetworkRequest) -> None:
+        """The network exists, with its bridge and rules.
+
+        Raises: BadRequest; Conflict: another network has the subnet, or this one exists with other properties.
+        """
+        network = parse.parse_network(request)
+        self._evict_overlapping(network)
+        with self._locks.hold(network.id):
+            row = self._store.get(NETWORKS.kind, network.id)
+            if row is not None and row.current not in (None, network):
+                raise Conflict(f"cannot create network {network.id[:12]}: it exists with other properties; delete it")
+            self._reconciler.transition(NETWORKS, network.id, network)
+
+    def delete_network(self, request: wire.NetworkRequest) -> None:
+        """The network is gone, with all endpoints that the engine forgot to delete."""
+        with self._locks.hold(request.NetworkID):
+            for row in self._store.rows(ENDPOINTS.kind, parent=request.NetworkID):
+                self._reconciler.transition(ENDPOINTS, row.id, None)
+            self._reconciler.transition(NETWORKS, request.NetworkID, None)
+
+    def create_endpoint(self, request: wire.CreateEndpointRequest) -> wire.CreateEndpointAnswer:
+        """The endpoint exists, its link ready to be moved; return the MAC address if the engine left it open.
+
+        An older endpoint with the same address is gone: the engine gives an address only once, so it had died unheard.
+        """
+        with self._locks.hold(request.NetworkID):
+            network = self._network(request.NetworkID)
+            endpoint = parse.parse_endpoint(request, network)
+            for stale in self._same_address(endpoint):
+                log.warning("endpoint %s is stale: %s has its address now", stale[:12], endpoint.id[:12])
+                self._reconciler.transition(ENDPOINTS, stale, None)
+            self._reconciler.transition(ENDPOINTS, endpoint.id, endpoint, parent=network.id)
+        # Docker takes any MAC address in the answer for an override, even the one that it had asked for.
+        asked = request.Interface is not None and request.Interface.MacAddress
+        return wire.CreateEndpointAnswer(wire.EndpointInterface(MacAddress="" if asked else endpoint.mac))
+
+    def endpoint_oper_info(self, _request: wire.EndpointRequest) -> dict[str, dict[str, str]]:
+        """Return nothing: dockerd reads two values only, and in types that JSON cannot carry."""
+        return {"Value": {}}
+
+    def delete_endpoint(self, request: wire.EndpointRequest) -> None:
+        """The endpoint is gone, with its link and ports."""
+        with self._locks.hold(request.NetworkID):
+            self._reconciler.transition(ENDPOINTS, request.EndpointID, None)
+
+    def join(self, request: wire.JoinRequest) -> wire.JoinAnswer:
+        """The endpoint belongs to the sandbox; return the link for the engine to move there, and the gateways."""
+        with self._locks.hold(request.NetworkID):
+            network = self._network(request.NetworkID)
+            endpoint = self._endpoint(request.EndpointID)
+            self._change(replace(endpoint, sandbox=request.SandboxKey))
+        _, peer = veth_names(endpoint.id)
+        return wire.JoinAnswer(
+            wire.InterfaceName(peer, network.options.interface_prefix),
+            Gateway=_gateway(network, endpoint.address4),
+            GatewayIPv6=_gateway(network, endpoint.address6),
+        )
+
+    def leave(self, request: wire.EndpointRequest) -> None:
+        """The endpoint belongs to no sandbox and has no ports; its link stays until DeleteEndpoint."""
+        with self._locks.hold(request.NetworkID):
+            row = self._store.get(ENDPOINTS.kind, request.EndpointID)
+            if row is not None and row.current is not None:
+                self._change(replace(row.current, sandbox="", ports=()))
+
+    def program_external_connectivity(self, request: wire.ExternalConnectivityRequest) -> None:
+        """Exactly the ports of the port map are open on the host. An internal network opens none.
+
+        Raises: Conflict, Exhausted: a port is taken; the endpoint's ports are what they were.
+        """
+        bindings = external.parse_port_map(request.Options)
+        for attempt in range(1, _PUBLISH_ATTEMPTS + 1):
+            try:
+                with self._locks.hold(request.NetworkID):
+                    network = self._network(request.NetworkID)
+                    endpoint = self._endpoint(request.EndpointID)
+                    if network.internal:
+                        return
+                    ports = external.choose_ports(
+                        bindings, network, endpoint, self._probe.ephemeral_range(), self._probe.is_free
+                    )
+                    self._change(replace(endpoint, ports=ports))
+                return
+            except Conflict as exc:
+                # An ephemeral port can be lost between choice and use; a dead endpoint's port can be had.
+                if attempt == _PUBLISH_ATTEMPTS or not self._may_try_again(exc.holder, bindings):
+                    raise
+
+    def revoke_external_connectivity(self, request: wire.EndpointRequest) -> None:
+        """The endpoint has no ports on the host."""
+        with self._locks.hold(request.NetworkID):
+            row = self._store.get(ENDPOINTS.kind, request.EndpointID)
+            if row is not None and row.current is not None:
+                self._change(replace(row.current, ports=()))
+
+    def reconcile(self) -> Outcome:
+        """Records and kernel agree, endpoints of dead sandboxes are gone; failures were logged."""
+        with self._locks.hold_all():
+            for row in self._store.rows(ENDPOINTS.kind):
+                if row.current is not None and self._is_stale(row.current):
+                    log.warning("endpoint %s is stale: its link died with its sandbox", row.id[:12])
+                    self._reconciler.transition(ENDPOINTS, row.id, None)
+            return self._reconciler.reconcile()
+
+    def _change(self, endpoint: Endpoint) -> None:
+        self._reconciler.transition(ENDPOINTS, endpoint.id, endpoint)
+
+    def _network(self, network_id: str) -> Network:
+        row = self._store.get(NETWORKS.kind, network_id)
+        if row is None or row.current is None:
+            raise NotFound(f"cannot use network {network_id[:12]}: this driver never made it; delete and re-create it")
+        return row.current
+
+    def _endpoint(self, endpoint_id: str) -> Endpoint:
+        row = self._store.get(ENDPOINTS.kind, endpoint_id)
+        if row is None or row.current is None:
+            raise NotFound(f"cannot use endpoint {endpoint_id[:12]}: it is not known; restart the container")
+        return row.current
+
+    def _same_address(self, endpoint: Endpoint) -> set[str]:
+        """Return the IDs of the other endpoints of the network with an address of this one."""
+        rows = [
+            row
+            for field, address in (("address4", endpoint.address4), ("address6", endpoint.address6))
+            if address is not None
+            for row in self._store.find(ENDPOINTS.kind, endpoint.network_id, field, str(address))
+        ]
+        return {row.id for row in rows} - {endpoint.id}
+
+    def _is_stale(self, endpoint: Endpoint) -> bool:
+        """Tell whether the endpoint had joined a sandbox that is no more: a link dies with the namespace it is in."""
+        return bool(endpoint.sandbox) and not self._probe.link_exists(veth_names(endpoint.id)[0])
+
+    def _may_try_again(self, holder: str, bindings: tuple[wire.PortBinding, ...]) -> bool:
+        if not holder:
+            return any(binding.HostPort == 0 or binding.HostPortEnd > binding.HostPort for binding in bindings)
+        deadline = time.monotonic() + _STALE_HOLDER_WAIT_S
+        while True:
+            row = self._store.get(ENDPOINTS.kind, holder)
+            if row is None or row.current is None or self._is_stale(row.current):
+                if row is not None:
+                    with self._locks.hold(row.parent):
+                        self._reconciler.transition(ENDPOINTS, holder, None)
+                return True
+            # Only while its engine is starting can a dead sandbox still have its link; the living are not waited for.
+            if time.monotonic() > deadline or not self._probe.sandbox_is_gone(row.current.sandbox):
+                return False
+            time.sleep(0.1)
+
+    def _evict_overlapping(self, network: Network) -> None:
+        """No other network of the same address space overlaps: its pool was released, so its deletion was missed.
+
+        Raises: Conflict: the other one is in use, or its subnet was given by another IPAM.
+        """
+        for row in self._store.rows(NETWORKS.kind):
+            other = row.current
+            if other is None or other.id == network.id or not _overlap(other, network):
+                continue
+            endpoints = [child.current for child in self._store.rows(ENDPOINTS.kind, parent=other.id)]
+            alive = any(endpoint is not None and not self._is_stale(endpoint) for endpoint in endpoints)
+            if alive or _address_spaces(other) != _address_spaces(network):
+                raise Conflict(
+                    f"cannot create network {network.id[:12]}: its subnet overlaps with that of network"
+                    f" {other.id[:12]}; choose another --subnet or delete that network"
+                )
+            log.warning("network %s is stale: %s has its subnet now", other.id[:12], network.id[:12])
+            self.delete_network(wire.NetworkRequest(other.id))
+
+
+def _gateway(network: Network, address: IPv4Interface | IPv6Interface | None) -> str:
+    """Return the gateway of the subnet that holds `address`; "" if there is none or it leads nowhere."""
+    if address is None or network.internal:
+        return ""
+    gateways = (subnet.gateway for subnet in network.subnets if subnet.gateway and address.ip in subnet.pool)
+    return str(next(gateways, ""))
+
+
+def _overlap(one: Network, other: Network) -> bool:
+    pairs = ((a.pool, b.pool) for a in one.subnets for b in other.subnets)
+    return any(a.version == b.version and a.overlaps(b) for a, b in pairs)
+
+
+def _address_spaces(network: Network) -> set[str]:
+    return {subnet.address_space for subnet in network.subnets}

@@ -1,0 +1,81 @@
+"""Bridges. Source: rtnetlink(7); linux/if_link.h."""
+
+from __future__ import annotations
+
+import errno
+import re
+from collections.abc import Iterable
+from ipaddress import IPv4Interface, IPv6Interface, ip_interface
+
+from netplugin.kernel.netlink import Link, Netlink
+from netplugin.resources import Bridge
+from pluginkit.errors import Conflict
+
+_NAME = re.compile(r"pn-[0-9A-Za-z]{8}")
+_ALIAS = "pynet network "
+_IFA_F_NODAD = 0x02
+
+
+class Bridges:
+    """The bridges of this network namespace."""
+
+    def __init__(self, netlink: Netlink) -> None:
+        self._netlink = netlink
+
+    def ensure(self, want: Bridge) -> None:
+        """The bridge exists, is up, and has the wanted MAC, MTU and addresses, no others."""
+        link = self._netlink.link(want.name)
+        if link is None:
+            with self._netlink.request("create bridge", want.name, ignore=(errno.EEXIST,)) as socket:
+                socket.link("add", ifname=want.name, kind="bridge", address=want.mac, mtu=want.mtu)
+            link = self._netlink.link(want.name)
+        # A bridge without an alias is ours: we died between making and naming it.
+        if link is None or link.kind != "bridge" or link.alias not in ("", want.alias):
+            raise Conflict(
+                f"cannot create bridge {want.name}: a link of that name exists and belongs to"
+                f" {link.alias or 'somebody else' if link else 'nobody'}; rename or delete it"
+            )
+        self._ensure_addresses(want, link)
+        # Last of all up and named: whoever sees the alias sees a bridge that is complete.
+        if (link.up, link.mtu, link.mac, link.alias) != (True, want.mtu, want.mac, want.alias):
+            with self._netlink.request("set up bridge", want.name) as socket:
+                socket.link("set", index=link.index, address=want.mac, mtu=want.mtu, ifalias=want.alias, state="up")
+
+    def remove(self, want: Bridge) -> None:
+        """The bridge does not exist."""
+        with self._netlink.request("delete bridge", want.name, ignore=(errno.ENODEV,)) as socket:
+            socket.link("del", ifname=want.name)
+
+    def owned(self) -> Iterable[Bridge]:
+        """Return the bridges with a name and an alias of ours."""
+        return [
+            Bridge(link.name, link.mac, link.mtu, (), link.alias)
+            for link in self._netlink.links("bridge", lambda name: bool(_NAME.fullmatch(name)))
+            if not link.alias or link.alias.startswith(_ALIAS)
+        ]
+
+    def _ensure_addresses(self, want: Bridge, link: Link) -> None:
+        with self._netlink.request("list addresses of", want.name) as socket:
+            found = list(socket.addr("dump", index=link.index))
+        have: set[IPv4Interface | IPv6Interface] = {
+            ip_interface((message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS"), message["prefixlen"]))
+            for message in found
+        }
+        for address in want.addresses:
+            if address not in have:
+                # No duplicate address detection: on a bridge without ports it never ends.
+                flags = _IFA_F_NODAD if address.version == 6 else 0
+                with self._netlink.request(f"add {address} to", want.name, ignore=(errno.EEXIST,)) as socket:
+                    socket.addr(
+                        "add",
+                        index=link.index,
+                        address=str(address.ip),
+                        prefixlen=address.network.prefixlen,
+                        flags=flags,
+                    )
+        for address in have - set(want.addresses):
+            # The link-local address belongs to IPv6 itself.
+            if address.is_link_local and address.version == 6:
+                continue
+            with self._netlink.request(f"remove {address} from", want.name, ignore=(errno.EADDRNOTAVAIL,)) as socket:
+                socket.addr("del", index=link.index, address=str(address.ip), prefixlen=address.network.prefixlen)

@@ -1,0 +1,74 @@
+"""Veth pairs, one end in a bridge, the other for the engine to move. Source: veth(4), rtnetlink(7)."""
+
+from __future__ import annotations
+
+import errno
+import re
+from collections.abc import Iterable
+
+from netplugin.kernel.netlink import Link, Netlink
+from netplugin.resources import Veth
+from pluginkit.errors import Conflict, NotFound
+
+_NAME = re.compile(r"pnv[0-9A-Za-z]{8}")
+_ALIAS = "pynet endpoint "
+
+
+class Veths:
+    """The veth pairs whose staying end is in this network namespace."""
+
+    def __init__(self, netlink: Netlink) -> None:
+        self._netlink = netlink
+
+    def ensure(self, want: Veth) -> None:
+        """The pair exists and its staying end is up in the bridge; the other end is wherever it is."""
+        bridge = self._netlink.link(want.bridge)
+        if bridge is None:
+            raise NotFound(f"cannot attach {want.name}: the bridge {want.bridge} is gone; send SIGHUP to restore it")
+        link = self._netlink.link(want.name)
+        if link is None:
+            link = self._create(want, bridge.index)
+        if link.kind != "veth" or link.alias not in ("", want.alias):
+            raise Conflict(
+                f"cannot create veth {want.name}: a link of that name exists and belongs to"
+                f" {link.alias or 'somebody else'}; rename or delete it"
+            )
+        if (link.up, link.mtu, link.master, link.alias) != (True, want.mtu, bridge.index, want.alias):
+            with self._netlink.request("attach", want.name) as socket:
+                socket.link("set", index=link.index, master=bridge.index, mtu=want.mtu, ifalias=want.alias, state="up")
+        if (link.hairpin, link.isolated) != (want.hairpin, want.isolated):
+            with self._netlink.request("set the port flags of", want.name) as socket:
+                socket.brport("set", index=link.index, mode=int(want.hairpin), isolated=int(want.isolated))
+
+    def remove(self, want: Veth) -> None:
+        """Neither end exists, in whatever namespace the other one was."""
+        with self._netlink.request("delete veth", want.name, ignore=(errno.ENODEV,)) as socket:
+            socket.link("del", ifname=want.name)
+
+    def owned(self) -> Iterable[Veth]:
+        """Return the pairs whose staying end has a name and an alias of ours."""
+        return [
+            Veth(link.name, "", link.mac, "", link.mtu, link.hairpin, link.isolated, link.alias)
+            for link in self._netlink.links("veth", lambda name: bool(_NAME.fullmatch(name)))
+            if not link.alias or link.alias.startswith(_ALIAS)
+        ]
+
+    def exists(self, name: str) -> bool:
+        """Tell whether the staying end `name` exists; it vanishes together with the namespace of the other end."""
+        return self._netlink.link(name) is not None
+
+    def _create(self, want: Veth, bridge_index: int) -> Link:
+        with self._netlink.request("create veth", want.name, ignore=(errno.EEXIST,)) as socket:
+            socket.link(
+                "add",
+                ifname=want.name,
+                kind="veth",
+                mtu=want.mtu,
+                master=bridge_index,
+                state="up",
+                peer={"ifname": want.peer, "address": want.peer_mac, "mtu": want.mtu},
+            )
+        link = self._netlink.link(want.name)
+        if link is None:
+            raise Conflict(f"cannot create veth {want.name}: a link named {want.peer} exists already; delete it")
+        return link

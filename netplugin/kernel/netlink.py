@@ -1,0 +1,87 @@
+"""One rtnetlink socket, shared by the modules that make links."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from pyroute2 import IPRoute
+from pyroute2.netlink.exceptions import NetlinkError
+
+from pluginkit.errors import KernelError
+
+_IFF_UP = 1
+
+
+@dataclass(frozen=True)
+class Link:
+    """What the kernel says of one link. master: index of the bridge it is a port of, 0 for none."""
+
+    index: int
+    name: str
+    kind: str
+    up: bool
+    mtu: int
+    mac: str
+    master: int
+    alias: str
+    hairpin: bool
+    isolated: bool
+
+
+class Netlink:
+    """An rtnetlink socket, opened when first needed. Threads may share it and take turns, as in the kernel."""
+
+    def __init__(self) -> None:
+        self._turn = threading.Lock()
+        self._socket: IPRoute | None = None
+
+    @contextmanager
+    def request(self, operation: str, subject: str, ignore: tuple[int, ...] = ()) -> Iterator[IPRoute]:
+        """Inside the block the socket is this thread's. errno values in `ignore` end the block without an error.
+
+        Raises: KernelError: the kernel refused.
+        """
+        with self._turn:
+            if self._socket is None:
+                self._socket = IPRoute()
+            try:
+                yield self._socket
+            except NetlinkError as exc:
+                if exc.code not in ignore:
+                    raise KernelError(operation, subject, exc.code) from exc
+
+    def link(self, name: str) -> Link | None:
+        """Return the link `name` of this network namespace, or None."""
+        found: list[Any] = []
+        with self.request("look up", name, ignore=(19,)) as socket:  # ENODEV
+            found = list(socket.link("get", ifname=name))
+        return _link(found[0]) if found else None
+
+    def links(self, kind: str, wanted: Callable[[str], bool]) -> list[Link]:
+        """Return the links of `kind` whose name is wanted."""
+        with self.request("list", f"{kind} links") as socket:
+            found = list(socket.link("dump", kind=kind))
+        return [link for link in map(_link, found) if link.kind == kind and wanted(link.name)]
+
+
+def _link(message: Any) -> Link:
+    info = message.get_attr("IFLA_LINKINFO")
+    kind = (info.get_attr("IFLA_INFO_KIND") if info else "") or ""
+    is_bridge_port = bool(info) and info.get_attr("IFLA_INFO_SLAVE_KIND") == "bridge"
+    port = info.get_attr("IFLA_INFO_SLAVE_DATA") if is_bridge_port else None
+    return Link(
+        index=message["index"],
+        name=message.get_attr("IFLA_IFNAME"),
+        kind=kind,
+        up=bool(message["flags"] & _IFF_UP),
+        mtu=message.get_attr("IFLA_MTU"),
+        mac=message.get_attr("IFLA_ADDRESS") or "",
+        master=message.get_attr("IFLA_MASTER") or 0,
+        alias=message.get_attr("IFLA_IFALIAS") or "",
+        hairpin=bool(port and port.get_attr("IFLA_BRPORT_MODE")),
+        isolated=bool(port and port.get_attr("IFLA_BRPORT_ISOLATED")),
+    )

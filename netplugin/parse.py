@@ -1,0 +1,101 @@
+"""From requests, which anybody may have written, to records that cannot be wrong."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
+from typing import Any, TypeVar
+
+from netplugin import wire
+from netplugin.options import parse_options
+from netplugin.records import Endpoint, Network, Subnet
+from pluginkit.errors import BadRequest
+
+N = TypeVar("N", IPv4Network, IPv6Network)
+A = TypeVar("A", IPv4Address, IPv6Address)
+P = TypeVar("P")
+
+GENERIC = "com.docker.network.generic"
+INTERNAL = "com.docker.network.internal"
+
+# 64 hex digits from Docker, 25 letters and digits from swarm. Names of kernel objects are made of the first eight.
+_ID = re.compile(r"[0-9A-Za-z]{8,64}")
+_MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
+
+
+def parse_id(text: str, what: str) -> str:
+    """Return `text` if it can be an ID.
+
+    Raises: BadRequest: it cannot.
+    """
+    if not _ID.fullmatch(text):
+        raise BadRequest(f"cannot use {what} ID {text[:80]!r}: it takes 8 to 64 letters and digits")
+    return text
+
+
+def parse_network(request: wire.CreateNetworkRequest) -> Network:
+    """Return the network that CreateNetwork asks for.
+
+    Raises: BadRequest: no subnet, an address that is none, a gateway outside of its subnet, a bad option.
+    """
+    options = request.Options or {}
+    generic = options.get(GENERIC) or {}
+    if not isinstance(generic, dict):
+        raise BadRequest(f"cannot create network: {GENERIC} holds no options but {type(generic).__name__}")
+    subnets4 = _parse_subnets(request.IPv4Data or (), IPv4Network, IPv4Interface)
+    subnets6 = _parse_subnets(request.IPv6Data or (), IPv6Network, IPv6Interface)
+    if not subnets4 and not subnets6:
+        raise BadRequest("cannot create network: it has no subnet; use --subnet or an IPAM driver that gives one")
+    return Network(
+        id=parse_id(request.NetworkID, "network"),
+        subnets4=subnets4,
+        subnets6=subnets6,
+        internal=bool(options.get(INTERNAL)),
+        options=parse_options(generic),
+    )
+
+
+def parse_endpoint(request: wire.CreateEndpointRequest, network: Network) -> Endpoint:
+    """Return the endpoint that CreateEndpoint asks for, with a MAC address of our choice if none is asked for.
+
+    Raises: BadRequest: no address or a malformed one.
+    """
+    interface = request.Interface or wire.EndpointInterface()
+    address4 = _parse(IPv4Interface, interface.Address, "IPv4 address") if interface.Address else None
+    address6 = _parse(IPv6Interface, interface.AddressIPv6, "IPv6 address") if interface.AddressIPv6 else None
+    endpoint_id = parse_id(request.EndpointID, "endpoint")
+    if address4 is None and address6 is None:
+        raise BadRequest(f"cannot create endpoint {endpoint_id[:12]}: it has no address; pynet does not choose any")
+    mac = interface.MacAddress.lower()
+    if mac and not _MAC.fullmatch(mac):
+        raise BadRequest(f"cannot create endpoint {endpoint_id[:12]}: {mac!r} is no MAC address")
+    return Endpoint(endpoint_id, network.id, address4, address6, mac or _mac_for(address4, address6))
+
+
+def _mac_for(address4: IPv4Interface | None, address6: IPv6Interface | None) -> str:
+    """Return a locally administered address made of the IP address, so that neighbours' caches stay right on re-use."""
+    packed = address4.ip.packed if address4 is not None else address6.ip.packed[-4:] if address6 is not None else b""
+    return ":".join(f"{octet:02x}" for octet in (0x02, 0x42, *packed))
+
+
+def _parse_subnets(
+    data: Iterable[wire.IPAMData], network_type: Callable[[str], N], interface_type: Callable[[str], Any]
+) -> tuple[Subnet[N, Any], ...]:
+    subnets: list[Subnet[N, Any]] = []
+    for entry in data:
+        pool = _parse(network_type, entry.Pool, "subnet")
+        if pool.prefixlen == 0:
+            raise BadRequest(f"cannot create network: the subnet {pool} is no subnet; give one with --subnet")
+        gateway = _parse(interface_type, entry.Gateway, "gateway").ip if entry.Gateway else None
+        if gateway is not None and gateway not in pool:
+            raise BadRequest(f"cannot create network: the gateway {gateway} is outside of the subnet {pool}")
+        subnets.append(Subnet(pool, gateway, entry.AddressSpace))
+    return tuple(subnets)
+
+
+def _parse(wanted: Callable[[str], P], text: str, what: str) -> P:
+    try:
+        return wanted(text)
+    except ValueError as exc:
+        raise BadRequest(f"cannot use the {what} {text!r}: {exc}") from exc

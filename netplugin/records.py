@@ -1,0 +1,70 @@
+"""What pynet remembers: what the engine told it, parsed, and nothing that the kernel told it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
+from typing import Generic, Literal, TypeVar
+
+from netplugin.options import NetworkOptions
+
+N = TypeVar("N", IPv4Network, IPv6Network)
+A = TypeVar("A", IPv4Address, IPv6Address)
+
+Protocol = Literal["tcp", "udp", "sctp"]
+
+
+@dataclass(frozen=True)
+class Subnet(Generic[N, A]):
+    """One subnet of a network. gateway: the bridge's address in it; None: the bridge has none."""
+
+    pool: N
+    gateway: A | None
+    address_space: str
+
+
+Subnet4 = Subnet[IPv4Network, IPv4Address]
+Subnet6 = Subnet[IPv6Network, IPv6Address]
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network, from CreateNetwork to DeleteNetwork."""
+
+    id: str
+    subnets4: tuple[Subnet4, ...]
+    subnets6: tuple[Subnet6, ...]
+    internal: bool
+    options: NetworkOptions
+
+    @property
+    def subnets(self) -> tuple[Subnet4 | Subnet6, ...]:
+        """The subnets of both families."""
+        return (*self.subnets4, *self.subnets6)
+
+
+@dataclass(frozen=True)
+class PublishedPort:
+    """One port of an endpoint, open on the host.
+
+    host4, host6: the address on which it is open, the unspecified one for all; None: not open in that family.
+    """
+
+    protocol: Protocol
+    container_port: int
+    host_port: int
+    host4: IPv4Address | None
+    host6: IPv6Address | None
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """An endpoint, from CreateEndpoint to DeleteEndpoint. sandbox: the engine's key while joined, else ""."""
+
+    id: str
+    network_id: str
+    address4: IPv4Interface | None
+    address6: IPv6Interface | None
+    mac: str
+    sandbox: str = ""
+    ports: tuple[PublishedPort, ...] = ()

@@ -1,0 +1,159 @@
+"""Every request and answer of NetworkDriver, spelled as Docker spells them.
+
+Source: docs/protocol.md; moby libnetwork/drivers/remote/api/api.go. What Go omits or sends as null is optional.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class IPAMData:
+    """One subnet of a network, as the engine's IPAM gave it."""
+
+    Pool: str = ""
+    Gateway: str = ""
+    AddressSpace: str = ""
+    AuxAddresses: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class CreateNetworkRequest:
+    """NetworkDriver.CreateNetwork and, with string options only, AllocateNetwork."""
+
+    NetworkID: str
+    Options: dict[str, Any] | None = None
+    IPv4Data: list[IPAMData] | None = None
+    IPv6Data: list[IPAMData] | None = None
+
+
+@dataclass(frozen=True)
+class NetworkRequest:
+    """NetworkDriver.DeleteNetwork, FreeNetwork."""
+
+    NetworkID: str
+
+
+@dataclass(frozen=True)
+class GwAllocCheckRequest:
+    """NetworkDriver.GwAllocCheck."""
+
+    Options: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class EndpointInterface:
+    """What is known of an endpoint's interface; "" is not known."""
+
+    Address: str = ""
+    AddressIPv6: str = ""
+    MacAddress: str = ""
+
+
+@dataclass(frozen=True)
+class CreateEndpointRequest:
+    """NetworkDriver.CreateEndpoint."""
+
+    NetworkID: str
+    EndpointID: str
+    Interface: EndpointInterface | None = None
+    Options: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class EndpointRequest:
+    """NetworkDriver.DeleteEndpoint, EndpointOperInfo, Leave, RevokeExternalConnectivity."""
+
+    NetworkID: str
+    EndpointID: str
+
+
+@dataclass(frozen=True)
+class JoinRequest:
+    """NetworkDriver.Join."""
+
+    NetworkID: str
+    EndpointID: str
+    SandboxKey: str
+    Options: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class PortBinding:
+    """One entry of com.docker.network.portmap. HostPort 0: any port; HostPort < HostPortEnd: one out of that range."""
+
+    Proto: int
+    Port: int
+    IP: str = ""
+    HostIP: str = ""
+    HostPort: int = 0
+    HostPortEnd: int = 0
+
+
+@dataclass(frozen=True)
+class ExternalConnectivityRequest:
+    """NetworkDriver.ProgramExternalConnectivity."""
+
+    NetworkID: str
+    EndpointID: str
+    Options: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class DiscoveryRequest:
+    """NetworkDriver.DiscoverNew, DiscoverDelete."""
+
+    DiscoveryType: int
+    DiscoveryData: Any = None
+
+
+@dataclass(frozen=True)
+class Capabilities:
+    """Answer to GetCapabilities."""
+
+    Scope: str = "local"
+    ConnectivityScope: str = "local"
+    GwAllocChecker: bool = True
+
+
+@dataclass(frozen=True)
+class CreateEndpointAnswer:
+    """Answer to CreateEndpoint: only what the request left open."""
+
+    Interface: EndpointInterface
+
+
+@dataclass(frozen=True)
+class InterfaceName:
+    """The link that the engine moves into the sandbox, and the prefix of its name there."""
+
+    SrcName: str
+    DstPrefix: str
+
+
+@dataclass(frozen=True)
+class JoinAnswer:
+    """Answer to Join. Without a gateway and without DisableGatewayService dockerd would add docker_gwbridge."""
+
+    InterfaceName: InterfaceName
+    Gateway: str = ""
+    GatewayIPv6: str = ""
+    StaticRoutes: list[dict[str, Any]] = field(default_factory=list)
+    DisableGatewayService: bool = True
+
+
+@dataclass(frozen=True)
+class GwAllocCheckAnswer:
+    """Answer to GwAllocCheck: whether the engine need not reserve a gateway address."""
+
+    SkipIPv4: bool = False
+    SkipIPv6: bool = False
+
+
+@dataclass(frozen=True)
+class AllocateNetworkAnswer:
+    """Answer to AllocateNetwork: options handed to CreateNetwork on each node."""
+
+    Options: dict[str, str]
