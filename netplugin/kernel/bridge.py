@@ -55,12 +55,15 @@ class Bridges:
         ]
 
     def _ensure_addresses(self, want: Bridge, link: Link) -> None:
-        with self._netlink.request("list addresses of", want.name) as socket:
-            found = list(socket.addr("dump", index=link.index))
-        have: set[IPv4Interface | IPv6Interface] = {
-            ip_interface((message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS"), message["prefixlen"]))
-            for message in found
-        }
+        have = self._addresses(want.name, link.index)
+        # The link-local address belongs to IPv6 itself.
+        stray = [address for address in have if address not in want.addresses and not _is_automatic(address)]
+        for address in stray:
+            with self._netlink.request(f"remove {address} from", want.name, ignore=(errno.EADDRNOTAVAIL,)) as socket:
+                socket.addr("del", index=link.index, address=str(address.ip), prefixlen=address.network.prefixlen)
+        if stray:
+            # The other addresses of a subnet go with its first one.
+            have = self._addresses(want.name, link.index)
         for address in want.addresses:
             if address not in have:
                 # No duplicate address detection: on a bridge without ports it never ends.
@@ -73,9 +76,15 @@ class Bridges:
                         prefixlen=address.network.prefixlen,
                         flags=flags,
                     )
-        for address in have - set(want.addresses):
-            # The link-local address belongs to IPv6 itself.
-            if address.is_link_local and address.version == 6:
-                continue
-            with self._netlink.request(f"remove {address} from", want.name, ignore=(errno.EADDRNOTAVAIL,)) as socket:
-                socket.addr("del", index=link.index, address=str(address.ip), prefixlen=address.network.prefixlen)
+
+    def _addresses(self, name: str, index: int) -> set[IPv4Interface | IPv6Interface]:
+        with self._netlink.request("list addresses of", name) as socket:
+            found = list(socket.addr("dump", index=index))
+        return {
+            ip_interface((message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS"), message["prefixlen"]))
+            for message in found
+        }
+
+
+def _is_automatic(address: IPv4Interface | IPv6Interface) -> bool:
+    return address.version == 6 and address.is_link_local

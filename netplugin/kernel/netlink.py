@@ -39,6 +39,13 @@ class Netlink:
         self._turn = threading.Lock()
         self._socket: IPRoute | None = None
 
+    def close(self) -> None:
+        """The socket is closed; the next request opens another."""
+        with self._turn:
+            if self._socket is not None:
+                self._socket.close()
+                self._socket = None
+
     @contextmanager
     def request(self, operation: str, subject: str, ignore: tuple[int, ...] = ()) -> Iterator[IPRoute]:
         """Inside the block the socket is this thread's. errno values in `ignore` end the block without an error.

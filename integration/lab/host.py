@@ -1,0 +1,177 @@
+"""A host of the lab: a machine on the wire with an engine and both plugins."""
+
+import contextlib
+import itertools
+from dataclasses import dataclass
+from pathlib import Path
+
+from integration.lab import engine, image, machine, plugin, snapshot
+from integration.lab.daemon import Daemon
+from integration.lab.deadline import wait_for
+from integration.lab.wire import Wire
+from integration.lab.wirehost import WireHost
+
+
+@dataclass(frozen=True, slots=True)
+class Drivers:
+    """The drivers under test. With the engine's own (bridge, local) the harness itself is tried."""
+
+    network: str = "pynet"
+    volume: str = "pyvol"
+
+    @property
+    def plugins(self) -> tuple[str, ...]:
+        """Those that are programs of ours."""
+        return tuple(name for name in (self.network, self.volume) if name in ("pynet", "pyvol"))
+
+    @property
+    def sized(self) -> tuple[str, ...]:
+        """The option for a volume of 64 MiB, where the driver has sizes."""
+        return ("-o", "size=64M") if self.volume == "pyvol" else ()
+
+
+class Host(WireHost):
+    """A machine with an engine, both plugins and the lab's image; private /run, /etc, /var and state folders."""
+
+    def __init__(self, name: str, root: Path, wire: Wire, kind: engine.Engine, drivers: Drivers) -> None:
+        self.allowed = root / "allowed"  # the only root below which binds are allowed
+        self.drivers, self.kind = drivers, kind
+        self.cgroup = f"/{root.parent.parent.name}-{root.parent.name}-{name}"
+        self.cli = kind.find("docker")
+        self.before: snapshot.Snapshot | None = None
+        self._boots = itertools.count(1)
+        super().__init__(name, root, wire)
+
+    def boot(self) -> None:
+        """The machine is on the wire with its folders as they were last; no program runs on it yet."""
+        super().boot()
+        root, run = self.machine.root, self.machine.run
+        run("mount", "-t", "tmpfs", "-o", "mode=755", "run", "/run")
+        for folder in ("etc", "var"):
+            upper, work = root / folder, root / f"{folder}.work"
+            upper.mkdir(exist_ok=True)
+            work.mkdir(exist_ok=True)
+            layers = f"lowerdir=/{folder},upperdir={upper},workdir={work}"
+            run("mount", "-t", "overlay", "-o", layers, "over", f"/{folder}")
+        self.allowed.mkdir(exist_ok=True)
+        # Nobody on the wire answers: an outside name fails at once instead of waiting for the machine's resolver.
+        run("sh", "-c", "echo nameserver 10.90.0.1 >/etc/resolv.conf; mkdir -p /run/docker/plugins")
+        # The kernel's own boot id stays the same for all namespaces; a rebooted host must have another one.
+        boot_id = root / "boot_id"
+        boot_id.write_text(f"{next(self._boots):08d}-0000-4000-8000-{abs(hash(self.cgroup)) % 10**12:012d}\n")
+        run("mount", "--bind", str(boot_id), "/proc/sys/kernel/random/boot_id")
+        self.engine = engine.daemon(self.kind, self.machine, self.cgroup)
+        env = {"PYVOL_BIND_ROOTS": str(self.allowed), "PATH": self.kind.path()}
+        self.plugins = {name: plugin.daemon(name, self.machine, env) for name in self.drivers.plugins}
+
+    @property
+    def daemons(self) -> list[Daemon]:
+        """The programs of the host in the order in which they start: an engine asks its plugins when it starts."""
+        return [*self.plugins.values(), self.engine]
+
+    def docker(self, *argv: str, timeout_s: float = 60.0) -> str:
+        """The stock CLI has succeeded; its stdout is returned without the last newline."""
+        return self.machine.run(self.cli, *argv, timeout_s=timeout_s).rstrip("\n")
+
+    def docker_error(self, *argv: str, timeout_s: float = 60.0) -> str:
+        """The stock CLI has failed, as it should; its stderr is returned."""
+        done = self.machine.try_run(self.cli, *argv, timeout_s=timeout_s)
+        assert done.returncode != 0, f"docker {argv} should have failed, but said {done.stdout!r}"
+        return done.stderr.strip()
+
+    def idle(self, name: str, *options: str) -> None:
+        """A container runs that does nothing."""
+        self.docker("run", "-d", "--name", name, *options, image.NAME, "sleep", "1000000")
+
+    def web(self, name: str, *options: str) -> None:
+        """A container runs that serves "lab" at / and the client's address at /cgi-bin/peer, on port 80."""
+        self.docker("run", "-d", "--name", name, *options, image.NAME, "httpd", "-f", "-h", "/www", "-p", "80")
+
+    def sh(self, container: str, script: str) -> str:
+        """The shell script has succeeded in the running container; its stdout is returned."""
+        return self.docker("exec", container, "sh", "-c", script)
+
+    def once(self, script: str, *options: str) -> str:
+        """The shell script has succeeded in a container that is gone again; its stdout is returned."""
+        return self.docker("run", "--rm", *options, image.NAME, "sh", "-c", script)
+
+    def facts(self, container: str, template: str) -> str:
+        """What `docker inspect` says about a container, by a Go template without its braces."""
+        return self.docker("inspect", "--format", "{{" + template + "}}", container)
+
+    def address_of(self, container: str, network: str) -> str:
+        """The IPv4 address that the engine says the container has on the network."""
+        return self.facts(container, f'(index .NetworkSettings.Networks "{network}").IPAddress')
+
+    def network_of(self, container: str) -> tuple[str, ...]:
+        """The command that starts another one in the container's network namespace, with this host's programs."""
+        return "nsenter", f"--target={self.facts(container, '.State.Pid')}", "--net", "--"
+
+    def start(self) -> None:
+        """Engine and plugins answer, the image is there, and the host's state before the first command is noted."""
+        self.ensure_running()
+        self.import_image()
+        self.docker("run", "--rm", image.NAME, "true")  # from now on the engine's own first-time things are there
+        self.before = snapshot.take(self.machine)
+
+    def import_image(self) -> None:
+        """The engine has the lab's image."""
+        packed = self.machine.root / "image.tar"
+        packed.write_bytes(image.tar())
+        self.docker("import", str(packed), image.NAME)
+
+    def ensure_running(self) -> None:
+        """Whatever a test has stopped runs again."""
+        for daemon in self.daemons:
+            if not daemon.runs():
+                # A busy machine can miss the time in which a killed engine wants its containerd back.
+                daemon.start(timeout_s=60, attempts=3 if daemon is self.engine else 1)
+
+    def crash(self) -> None:
+        """Engine and plugins are dead by SIGKILL, all in the same moment; containers live on."""
+        for daemon in reversed(self.daemons):
+            daemon.kill()
+
+    def reboot(self) -> None:
+        """Everything in memory is gone, as after a power cut; the disk is what it was; no program runs yet."""
+        self.machine.close()
+        for daemon in self.daemons:
+            daemon.kill()
+        machine.detach_loops(self.machine.root)
+        machine.remove_cgroups(self.cgroup)
+        self.boot()
+
+    def clean(self) -> None:
+        """Engine and plugins run, all containers, networks and volumes are removed."""
+        self.ensure_running()
+        self.remove_all()
+
+    def remove_all(self) -> None:
+        """All containers, networks and volumes that the engine knows are removed."""
+        self._each(("ps", "-aq"), ("rm", "-fv"))
+        self._each(("network", "ls", "-q", "--filter", "type=custom"), ("network", "rm"))
+        self._each(("volume", "ls", "-q"), ("volume", "rm"))
+
+    def _each(self, listing: tuple[str, ...], removing: tuple[str, ...]) -> None:
+        if found := self.docker(*listing).split():
+            self.docker(*removing, *found)
+
+    def changes_since(self, before: snapshot.Snapshot | None) -> list[str]:
+        """How the host differs from what it was then, once it has had ten seconds to settle."""
+        assert before is not None, "the host was never started"
+        with contextlib.suppress(TimeoutError):
+            wait_for("host as before", lambda: not before.difference(snapshot.take(self.machine)), 10)
+        return before.difference(snapshot.take(self.machine))
+
+    def logs(self) -> str:
+        """The end of every daemon's log."""
+        return "\n".join(f"--- {daemon.name} on {self.name}\n{daemon.log_tail()}" for daemon in self.daemons)
+
+    def close(self) -> None:
+        """Every process of the host is dead; its loop devices, cgroups and folder are gone."""
+        super().close()
+        for daemon in self.daemons:
+            daemon.kill()
+        machine.detach_loops(self.machine.root)
+        machine.remove_cgroups(self.cgroup)
+        machine.remove_folder(self.machine.root)

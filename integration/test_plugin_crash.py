@@ -1,0 +1,135 @@
+"""A plugin that dies takes nothing along, and knows everything when it is back."""
+
+import signal
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from integration.lab import snapshot
+from integration.lab.daemon import Daemon
+from integration.lab.deadline import wait_for
+from integration.lab.host import Host
+from integration.lab.wirehost import WireHost
+
+NONE = ("--network", "none")
+
+
+@pytest.fixture
+def pynet(host: Host) -> Daemon:
+    host.docker("network", "create", "-d", "pynet", "--subnet", "10.61.0.0/24", "n1")
+    return host.plugins["pynet"]
+
+
+@pytest.fixture
+def pyvol(host: Host) -> Daemon:
+    host.docker("volume", "create", "-d", "pyvol", "-o", "size=64M", "v1")
+    return host.plugins["pyvol"]
+
+
+def grows(host: Host, container: str, file: str) -> bool:
+    """True once the file in the container has become longer."""
+    size = int(host.sh(container, f"wc -c <{file}"))
+    return wait_for(f"{file} grows", lambda: int(host.sh(container, f"wc -c <{file}")) > size)
+
+
+@pytest.mark.parametrize("how", ["kill", "stop"])
+def test_traffic_goes_on_without_pynet(host: Host, pynet: Daemon, outside: WireHost, how: str) -> None:
+    host.web("ann", "--network", "n1", "-p", "8080:80")
+    before = snapshot.take(host.machine)
+    if how == "kill":
+        pynet.kill()
+    else:
+        assert pynet.stop() == 0
+    assert before.firewall == snapshot.take(host.machine).firewall
+    assert outside.ask("http", host.address, 8080) == outside.address
+    assert host.ask("http", "127.0.0.1", 8080, "/") == "lab"
+    with outside.answering("tcp", 9000):
+        assert host.ask("tcp", outside.address, 9000, entering=host.network_of("ann")) == host.address
+
+    pynet.start()
+    assert host.changes_since(before) == []
+    assert outside.ask("http", host.address, 8080) == outside.address
+    assert host.once("wget -qO- http://ann/", "--network", "n1") == "lab"
+    assert "8080" in host.docker_error("run", "--rm", "--network", "n1", "-p", "8080:80", "lab", "true")
+    host.docker("restart", "-t", "0", "ann")
+    assert outside.ask("http", host.address, 8080) == outside.address
+
+
+@pytest.mark.parametrize("how", ["kill", "stop"])
+def test_writes_go_on_without_pyvol(host: Host, pyvol: Daemon, how: str) -> None:
+    writing = "while :; do echo x >>/data/log; sleep 0.05; done"
+    host.docker("run", "-d", "--name", "ann", *NONE, "-v", "v1:/data", "lab", "sh", "-c", f"touch /data/log; {writing}")
+    before = snapshot.take(host.machine)
+    if how == "kill":
+        pyvol.kill()
+    else:
+        assert pyvol.stop() == 0
+    assert grows(host, "ann", "/data/log")
+
+    pyvol.start()
+    assert host.changes_since(before) == []
+    assert grows(host, "ann", "/data/log")
+    host.once("test -s /data/log && echo new >/data/other", *NONE, "-v", "v1:/data")
+    assert host.sh("ann", "cat /data/other") == "new"
+    host.docker("rm", "-f", "ann")
+    assert host.once("cat /data/other", *NONE, "-v", "v1:/data") == "new"
+
+
+def test_a_container_is_removed_while_its_plugins_are_away(host: Host, pynet: Daemon, pyvol: Daemon) -> None:
+    host.web("ann", "--network", "n1", "-p", "8080:80", "-v", "v1:/data")
+    pynet.kill()
+    pyvol.kill()
+    with ThreadPoolExecutor() as pool:
+        removing = pool.submit(host.docker, "rm", "-f", "ann", timeout_s=100)
+        # The engine repeats its calls for 15 seconds: the first ones must have failed before the plugins are back.
+        wait_for("the process of ann is gone", lambda: "httpd" not in snapshot.take(host.machine).programs)
+        pynet.start()
+        pyvol.start()
+        removing.result()
+    host.web("bob", "--network", "n1", "-p", "8080:80", "-v", "v1:/data")
+    assert host.ask("http", host.address, 8080, "/") == "lab"
+
+
+def test_killed_in_the_middle_of_many_requests(host: Host, pynet: Daemon, pyvol: Daemon) -> None:
+    options = ("--network", "n1", "-v", "v1:/data")
+    names = [f"c{number}" for number in range(6)]
+    with ThreadPoolExecutor(len(names)) as pool:
+        starting = [pool.submit(host.idle, name, *options) for name in names]
+        wait_for("the first container", lambda: host.docker("ps", "-q"))
+        pynet.kill()
+        pyvol.kill()
+        pynet.start()
+        pyvol.start()
+        failed = [str(error) for job in starting if (error := job.exception()) is not None]
+    # A request that was under way may fail; what must not happen is that it leaves something behind or blocks others.
+    assert len(failed) < len(names), failed
+    host.docker("rm", "-f", *host.docker("ps", "-aq").split())
+    host.idle("after", *options)
+    host.sh("after", "echo works >/data/file && ping -c1 -W3 10.61.0.1")
+
+
+@pytest.mark.usefixtures("pynet")
+@pytest.mark.parametrize(
+    "lost", ["iptables -F; iptables -t nat -F", "iptables -t nat -F PYNET-DNAT", "ip link del {bridge}"]
+)
+def test_sighup_repairs_what_somebody_broke(host: Host, outside: WireHost, lost: str) -> None:
+    """A deleted bridge leaves its ports without a master: both come back."""
+    host.web("ann", "--network", "n1", "-p", "8080:80")
+    bridge = "pn-" + host.docker("network", "inspect", "--format", "{{.Id}}", "n1")[:8]
+    rules = host.run("iptables-save")
+    host.run("sh", "-c", lost.format(bridge=bridge))
+    with pytest.raises(AssertionError):
+        outside.ask("http", host.address, 8080)
+    host.plugins["pynet"].signal(signal.SIGHUP)
+    wait_for("published port", lambda: outside.ask("http", host.address, 8080) == outside.address, 15)
+    assert host.once("wget -qO- http://ann/", "--network", "n1") == "lab"
+    host.run("iptables-restore", stdin=rules)  # the engine's own rules are not the plugin's to bring back
+
+
+def test_the_record_of_all_volumes_is_there_after_a_crash(host: Host, pyvol: Daemon) -> None:
+    host.docker("volume", "create", "-d", "pyvol", "-o", "size=32M", "v2")
+    host.once("echo kept >/data/file", *NONE, "-v", "v2:/data")
+    pyvol.kill()
+    pyvol.start()
+    assert sorted(host.docker("volume", "ls", "-q").split()) == ["v1", "v2"]
+    assert host.once("cat /data/file", *NONE, "-v", "v2:/data") == "kept"

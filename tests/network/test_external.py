@@ -1,0 +1,108 @@
+"""From the engine's port map to ports of the host."""
+
+from ipaddress import IPv4Address, IPv6Address
+
+import pytest
+
+from netplugin.external import choose_ports, parse_port_map
+from netplugin.options import NetworkOptions
+from netplugin.records import PublishedPort
+from netplugin.wire import PortBinding
+from pluginkit.errors import BadRequest, Exhausted
+from tests.network.samples import ANY4, ANY6, endpoint, network
+
+EPHEMERAL = range(40000, 40004)
+
+
+def free_except(*taken):
+    return lambda protocol, addresses, port: (protocol, port) not in taken
+
+
+def choose(*bindings, dual=False, options=NetworkOptions(), is_free=free_except()):  # noqa: B008
+    return choose_ports(bindings, network(dual=dual, options=options), endpoint(dual=dual), EPHEMERAL, is_free)
+
+
+def test_a_plain_port_is_open_on_all_addresses_of_the_families_that_the_endpoint_has():
+    binding = PortBinding(6, 80, HostPort=8080, HostPortEnd=8080)
+    assert choose(binding) == (PublishedPort("tcp", 80, 8080, ANY4, None),)
+    assert choose(binding, dual=True) == (PublishedPort("tcp", 80, 8080, ANY4, ANY6),)
+
+
+@pytest.mark.parametrize(
+    ("host_ip", "host4", "host6"),
+    [("127.0.0.1", IPv4Address("127.0.0.1"), None), ("fd00::5", None, IPv6Address("fd00::5")), ("::", None, ANY6)],
+)
+def test_a_port_on_one_address(host_ip, host4, host6):
+    [port] = choose(PortBinding(17, 53, HostIP=host_ip, HostPort=53), dual=True)
+    assert (port.host4, port.host6) == (host4, host6)
+
+
+def test_the_default_address_of_the_network_is_ipv4_only():
+    options = NetworkOptions(host_binding_ipv4=IPv4Address("10.0.0.7"))
+    [port] = choose(PortBinding(6, 80, HostPort=80), dual=True, options=options)
+    assert (port.host4, port.host6) == (IPv4Address("10.0.0.7"), None)
+
+
+def test_all_ipv6_addresses_of_an_ipv4_endpoint_are_none():
+    assert choose(PortBinding(6, 80, HostIP="::", HostPort=80)) == ()
+
+
+def test_a_single_port_is_chosen_even_if_taken_so_that_the_error_can_name_the_holder():
+    assert choose(PortBinding(6, 80, HostPort=80), is_free=free_except(("tcp", 80)))[0].host_port == 80
+
+
+def test_a_range_gives_its_first_free_port_to_each_binding():
+    bindings = [PortBinding(6, port, HostPort=9000, HostPortEnd=9003) for port in (80, 81)]
+    assert [port.host_port for port in choose(*bindings, is_free=free_except(("tcp", 9000)))] == [9001, 9002]
+
+
+def test_ephemeral_ports_are_distinct_and_protocols_do_not_meet():
+    ports = choose(*[PortBinding(6, port) for port in range(1, 5)], PortBinding(17, 1))
+    assert {port.host_port for port in ports if port.protocol == "tcp"} == set(EPHEMERAL)
+
+
+def test_no_free_port_is_an_error_that_names_the_range():
+    with pytest.raises(Exhausted, match=r"cannot publish port 9/tcp: all ports are allocated in 40000-40003"):
+        choose(*[PortBinding(6, port) for port in (9, 9, 9, 9, 9)])
+
+
+@pytest.mark.parametrize(
+    ("host_ip", "reason"),
+    [("::1", "no IPv6 loopback"), ("nonsense", "it is no IP address")],
+)
+def test_addresses_that_cannot_work_are_refused(host_ip, reason):
+    with pytest.raises(BadRequest, match=reason):
+        choose(PortBinding(6, 80, HostIP=host_ip, HostPort=80), dual=True)
+
+
+def test_an_address_of_a_family_that_the_endpoint_lacks_is_refused():
+    with pytest.raises(BadRequest, match="has no address of that family"):
+        choose(PortBinding(6, 80, HostIP="fd00::5", HostPort=80))
+
+
+def test_the_port_map_of_the_engine():
+    wire = {"com.docker.network.portmap": [{"Proto": 6, "Port": 80, "HostIP": "", "HostPort": 8080, "Extra": 1}]}
+    assert parse_port_map(wire) == (PortBinding(6, 80, HostPort=8080),)
+
+
+@pytest.mark.parametrize("options", [None, {}, {"com.docker.network.portmap": None}])
+def test_no_port_map_is_no_ports(options):
+    assert parse_port_map(options) == ()
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"Proto": 1, "Port": 80},
+        {"Proto": 6, "Port": 0},
+        {"Proto": 6, "Port": 65536},
+        {"Proto": 6, "Port": 80, "HostPort": -1},
+        {"Proto": 6, "Port": 80, "HostPort": 1, "HostPortEnd": 70000},
+        {"Proto": "tcp", "Port": 80},
+        {"Port": 80},
+        "80:80",
+    ],
+)
+def test_bad_entries_are_refused(entry):
+    with pytest.raises(BadRequest):
+        parse_port_map({"com.docker.network.portmap": [entry]})

@@ -1,0 +1,74 @@
+"""From requests to records: what is accepted, and that everything else is refused before anything is made."""
+
+from ipaddress import IPv4Interface
+
+import pytest
+
+from netplugin import wire
+from netplugin.parse import parse_endpoint, parse_network
+from pluginkit.errors import BadRequest
+from tests.network.samples import ENDPOINT_ID, NETWORK_ID, network
+
+
+def create_network(pool="10.9.0.0/24", gateway="10.9.0.1/24", network_id=NETWORK_ID, **options):
+    data = [wire.IPAMData(Pool=pool, Gateway=gateway, AddressSpace="Local")]
+    return wire.CreateNetworkRequest(network_id, options, data, None)
+
+
+def create_endpoint(**interface):
+    return wire.CreateEndpointRequest(NETWORK_ID, ENDPOINT_ID, wire.EndpointInterface(**interface))
+
+
+def test_a_network_of_the_engines_words():
+    assert parse_network(create_network()) == network()
+
+
+def test_a_network_without_a_gateway_has_a_bridge_without_an_address():
+    assert parse_network(create_network(gateway="")).subnets4[0].gateway is None
+
+
+@pytest.mark.parametrize(
+    ("request_", "reason"),
+    [
+        (create_network(network_id=""), "cannot use network ID ''"),
+        (create_network(network_id="../../etc"), "cannot use network ID"),
+        (create_network(network_id="x" * 65), "cannot use network ID"),
+        (create_network(pool="10.9.0.7/24"), "has host bits set"),
+        (create_network(pool="nonsense"), "cannot use the subnet 'nonsense'"),
+        (create_network(pool="0.0.0.0/0"), "is no subnet"),
+        (create_network(gateway="10.8.0.1/24"), "the gateway 10.8.0.1 is outside of the subnet 10.9.0.0/24"),
+        (create_network(**{"com.docker.network.generic": "mtu=1400"}), "holds no options but str"),
+        (wire.CreateNetworkRequest(NETWORK_ID), "it has no subnet"),
+    ],
+)
+def test_what_cannot_be_a_network_is_refused(request_, reason):
+    with pytest.raises(BadRequest, match=reason):
+        parse_network(request_)
+
+
+def test_a_mac_address_is_made_of_the_address():
+    assert parse_endpoint(create_endpoint(Address="10.9.0.2/24"), network()).mac == "02:42:0a:09:00:02"
+
+
+def test_a_mac_address_of_an_ipv6_endpoint_is_made_of_its_end():
+    assert parse_endpoint(create_endpoint(AddressIPv6="fd09::a:b/64"), network()).mac == "02:42:00:0a:00:0b"
+
+
+def test_a_mac_address_that_was_asked_for_is_taken():
+    endpoint = parse_endpoint(create_endpoint(Address="10.9.0.2/24", MacAddress="02:AA:bb:cc:dd:ee"), network())
+    assert (endpoint.mac, endpoint.address4) == ("02:aa:bb:cc:dd:ee", IPv4Interface("10.9.0.2/24"))
+
+
+@pytest.mark.parametrize(
+    ("interface", "reason"),
+    [
+        ({}, "it has no address"),
+        ({"Address": "10.9.0/24"}, "cannot use the IPv4 address"),
+        ({"AddressIPv6": "10.9.0.2/24"}, "cannot use the IPv6 address"),
+        ({"Address": "10.9.0.2/24", "MacAddress": "02:42"}, "is no MAC address"),
+        ({"Address": "10.9.0.2/24", "MacAddress": "$(reboot)"}, "is no MAC address"),
+    ],
+)
+def test_what_cannot_be_an_endpoint_is_refused(interface, reason):
+    with pytest.raises(BadRequest, match=reason):
+        parse_endpoint(create_endpoint(**interface), network())

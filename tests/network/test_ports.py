@@ -1,0 +1,131 @@
+"""Host ports, held by real sockets on loopback of a scratch namespace."""
+
+import socket
+from dataclasses import replace
+from ipaddress import IPv4Address, ip_address
+from pathlib import Path
+
+import pytest
+
+from netplugin.kernel.ports import HostPorts
+from netplugin.resources import HostPort
+from pluginkit.errors import Conflict
+from tests.network.samples import ANY4, ANY6
+
+pytestmark = pytest.mark.usefixtures("netns")
+
+LOOPBACK = IPv4Address("127.0.0.1")
+WANT = HostPort("tcp", ANY4, 8080, "owner-one")
+
+
+@pytest.fixture
+def ports():
+    ports = HostPorts()
+    yield ports
+    for have in ports.owned():
+        ports.remove(have)
+
+
+def can_bind(address, port, kind=socket.SOCK_STREAM):
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with socket.socket(family, kind) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((address, port))
+            if kind == socket.SOCK_STREAM:
+                probe.listen()
+        except OSError:
+            return False
+        return True
+
+
+@pytest.mark.parametrize("protocol", ["tcp", "udp"])
+@pytest.mark.parametrize("address", ["0.0.0.0", "127.0.0.1", "::", "::1"])
+def test_nobody_else_can_open_a_held_port(ports, protocol, address):
+    kind = socket.SOCK_STREAM if protocol == "tcp" else socket.SOCK_DGRAM
+    want = HostPort(protocol, ip_address(address), 8080, "owner")
+    ports.ensure(want)
+    ports.ensure(want)
+    loopback = "::1" if ":" in address else "127.0.0.1"
+    assert not can_bind(loopback, 8080, kind)
+    ports.remove(want)
+    ports.remove(want)
+    assert can_bind(loopback, 8080, kind)
+
+
+def test_a_held_port_answers_nobody(ports):
+    ports.ensure(WANT)
+    with socket.socket() as client:
+        client.settimeout(0.3)
+        with pytest.raises(TimeoutError):
+            client.connect(("127.0.0.1", 8080))
+
+
+def test_both_families_and_both_protocols_are_different_ports(ports):
+    for protocol in ("tcp", "udp"):
+        for address in (ANY4, ANY6):
+            ports.ensure(HostPort(protocol, address, 8080, "owner"))
+    assert len(list(ports.owned())) == 4
+
+
+@pytest.mark.parametrize(("first", "second"), [(ANY4, ANY4), (ANY4, LOOPBACK), (LOOPBACK, ANY4), (LOOPBACK, LOOPBACK)])
+def test_a_port_of_another_endpoint_names_it(ports, first, second):
+    ports.ensure(replace(WANT, address=first))
+    with pytest.raises(
+        Conflict, match=r"cannot publish port 8080/tcp on .*already allocated, to endpoint owner-one"
+    ) as hit:
+        ports.ensure(HostPort("tcp", second, 8080, "owner-two"))
+    assert hit.value.holder == "owner-one"
+    ports.remove(HostPort("tcp", second, 8080, "owner-two"))
+    assert [have.owner for have in ports.owned()] == ["owner-one"]
+
+
+def test_different_addresses_are_different_ports(ports):
+    ports.ensure(replace(WANT, address=LOOPBACK))
+    ports.ensure(HostPort("tcp", IPv4Address("127.0.0.2"), 8080, "owner-two"))
+
+
+@pytest.mark.parametrize(("protocol", "kind"), [("tcp", socket.SOCK_STREAM), ("udp", socket.SOCK_DGRAM)])
+def test_a_port_of_a_process_names_it(ports, protocol, kind):
+    with socket.socket(socket.AF_INET, kind) as other:
+        other.bind(("127.0.0.1", 8080))
+        if protocol == "tcp":
+            other.listen()
+        with pytest.raises(Conflict, match=r"port is already allocated, to \S+ \(pid \d+\)") as hit:
+            ports.ensure(replace(WANT, protocol=protocol))
+    assert hit.value.holder == ""
+    ports.ensure(replace(WANT, protocol=protocol))
+
+
+def test_an_address_that_the_host_lacks_is_refused(ports):
+    with pytest.raises(Conflict, match="the host has no such address"):
+        ports.ensure(replace(WANT, address=IPv4Address("10.1.2.3")))
+
+
+def test_a_connection_that_ended_a_moment_ago_does_not_keep_the_port(ports):
+    with socket.create_server(("127.0.0.1", 8080)) as server:
+        with socket.create_connection(("127.0.0.1", 8080)) as client:
+            accepted, _ = server.accept()
+            accepted.close()  # the server's side closes first and keeps the port in TIME_WAIT
+            client.recv(1)
+    ports.ensure(WANT)
+
+
+def test_a_free_port_is_free_and_stays_so(ports):
+    assert ports.is_free("tcp", [ANY4, ANY6], 8080)
+    assert can_bind("127.0.0.1", 8080)
+    ports.ensure(WANT)
+    assert not ports.is_free("tcp", [LOOPBACK], 8080)
+    assert ports.is_free("udp", [LOOPBACK], 8080)
+
+
+def test_a_protocol_that_the_kernel_lacks_needs_no_holding(ports):
+    # Where the kernel has SCTP the port is bound, where it has not nobody can bind it: it is held either way.
+    want = HostPort("sctp", LOOPBACK, 8080, "owner")
+    ports.ensure(want)
+    assert list(ports.owned()) == [want]
+
+
+def test_the_ephemeral_range_is_the_kernels(ports):
+    Path("/proc/sys/net/ipv4/ip_local_port_range").write_text("40000 40009")
+    assert ports.ephemeral_range() == range(40000, 40010)
