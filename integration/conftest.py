@@ -1,7 +1,6 @@
 """The lab as fixtures: one host with an engine for each worker, clean for each test, gone at the end."""
 
 import os
-import shutil
 import tempfile
 from collections.abc import Generator, Iterator
 from pathlib import Path
@@ -41,7 +40,9 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         return
     root = Path(os.environ.pop(SESSION))
     left = machine.left_behind(session.config.stash[BEFORE], root)
-    shutil.rmtree(root, ignore_errors=True)
+    machine.detach_loops(root)
+    machine.remove_cgroups(f"/{root.name}-*")
+    machine.remove_folder(root)
     if left:
         print("\nleft behind on this machine:", *left, sep="\n  ")
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
@@ -81,7 +82,8 @@ def host(lab: Lab) -> Iterator[Host]:
     try:
         host.clean()
         left = host.changes_since(host.before)
-    except BaseException:
+    except BaseException as error:
+        error.add_note(host.logs())
         lab.discard(host)
         raise
     if left:

@@ -108,6 +108,11 @@ def test_the_mtu_is_the_one_asked_for(host: Host) -> None:
     host.once(f"{PING} -s 1372 ann", "--network", "n1")
 
 
+def test_an_unknown_option_is_refused_by_name(host: Host) -> None:
+    assert "colour" in host.docker_error("network", "create", "-d", host.drivers.network, "-o", "colour=red", "n1")
+    assert host.docker("network", "ls", "-q", "--filter", "type=custom") == ""
+
+
 def test_an_internal_network_has_no_way_out(host: Host, outside: WireHost) -> None:
     host.docker("network", "create", "-d", host.drivers.network, "--internal", "--subnet", SUBNET, "n1")
     host.web("ann", "--network", "n1")
@@ -129,6 +134,6 @@ def test_two_networks_do_not_see_each_other(host: Host, network: str) -> None:
     host.web("ann", "--network", network)
     host.idle("bob", "--network", "n2")
     target = host.address_of("ann", network)
-    host.sh("bob", f"! {PING} {target}")
+    host.sh("bob", f"! ping -c1 -W1 -w2 {target}")
     with pytest.raises(AssertionError, match=target):
         host.ask("http", target, 80, entering=host.network_of("bob"))

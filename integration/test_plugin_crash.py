@@ -1,5 +1,6 @@
 """A plugin that dies takes nothing along, and knows everything when it is back."""
 
+import os
 import signal
 from concurrent.futures import ThreadPoolExecutor
 
@@ -9,6 +10,7 @@ from integration.lab import snapshot
 from integration.lab.daemon import Daemon
 from integration.lab.deadline import wait_for
 from integration.lab.host import Host
+from integration.lab.namespace import children
 from integration.lab.wirehost import WireHost
 
 NONE = ("--network", "none")
@@ -124,6 +126,15 @@ def test_sighup_repairs_what_somebody_broke(host: Host, outside: WireHost, lost:
     wait_for("published port", lambda: outside.ask("http", host.address, 8080) == outside.address, 15)
     assert host.once("wget -qO- http://ann/", "--network", "n1") == "lab"
     host.run("iptables-restore", stdin=rules)  # the engine's own rules are not the plugin's to bring back
+
+
+@pytest.mark.parametrize("name", ["pynet", "pyvol"])
+def test_a_worker_that_dies_is_replaced(host: Host, pynet: Daemon, pyvol: Daemon, name: str) -> None:
+    plugin = {"pynet": pynet, "pyvol": pyvol}[name]
+    for worker in children(plugin.pid):
+        os.kill(worker, signal.SIGKILL)
+    wait_for(f"{name} answers", plugin.answers)
+    assert host.once("echo works >/data/file; cat /data/file", "--network", "n1", "-v", "v1:/data") == "works"
 
 
 def test_the_record_of_all_volumes_is_there_after_a_crash(host: Host, pyvol: Daemon) -> None:

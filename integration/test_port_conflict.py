@@ -61,8 +61,7 @@ def test_a_foreign_process_holds_the_port(host: Host, network: str, protocol: st
     with host.answering(protocol, 8080):
         said = refused(host, network, "-p", f"8080:80/{protocol}")
         assert "8080" in said
-        if host.drivers.plugins:
-            assert "python" in said, "the error should name the program that holds the port"
+        assert "python" in said, "the error should name the program that holds the port"
     host.web("now", "--network", network, "-p", f"8080:80/{protocol}")
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from integration.lab import snapshot
+from integration.lab import snapshot, unixhttp
 from integration.lab.deadline import wait_for
 from integration.lab.host import Host
 from integration.lab.lab import Lab
@@ -73,8 +73,11 @@ def test_up_twice_down_and_up_again(empty: Host) -> None:
     host.web("mine", "--restart", "always", "--stop-timeout", "1", "--network", "n1", "-p", "8080:80", "-v", "v1:/data")
     host.sh("mine", "echo kept >/data/file")
     before = snapshot.take(host.machine)
+    host.run("sh", "-c", "kill -KILL $(cat /run/pynet/pynet.pid)")  # a second `up` brings back what has died
+    socket = host.machine.path("/run/docker/plugins/pynet.sock")
+    wait_for("pynet is gone", lambda: unixhttp.status(socket, "POST", "/Plugin.Activate") == 0)
     said = up(host)
-    assert "pynet: answers already" in said
+    assert "pynet: started" in said
     assert "pyvol: answers already" in said
     assert "engine: taking the one that answers" in said
     assert all(line in said for line in SHOWN)
@@ -89,7 +92,8 @@ def test_up_twice_down_and_up_again(empty: Host) -> None:
     assert "/dev/loop" not in host.run("cat", "/proc/mounts")
     assert host.run("ls", "/run/docker/plugins") == ""
 
-    assert all(line in up(host) for line in SHOWN)
+    said = up(host)
+    assert all(line in said for line in SHOWN)
     wait_for("the user's container is back", lambda: host.sh("mine", "cat /data/file") == "kept")
     assert host.ask("http", host.address, 8080, "/") == "lab"
 

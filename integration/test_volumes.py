@@ -96,6 +96,11 @@ def test_volumes_from(host: Host, volume: str) -> None:
     )
 
 
+def test_a_read_only_mount(host: Host, volume: str) -> None:
+    host.once("echo kept >/data/file", *NONE, "-v", f"{volume}:/data")
+    assert host.once("cat /data/file; ! touch /data/other 2>/dev/null", *NONE, "-v", f"{volume}:/data:ro") == "kept"
+
+
 def test_a_volume_is_made_by_run_and_an_anonymous_one_goes_with_it(host: Host) -> None:
     driver = ("--volume-driver", host.drivers.volume)
     host.once("echo named >/data/file", *NONE, *driver, "-v", "named:/data")

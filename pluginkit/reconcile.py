@@ -64,6 +64,20 @@ class Outcome:
     failures: tuple[Exception, ...]
 
 
+@dataclass(frozen=True)
+class _Case(Generic[R]):
+    """A record, what it wants in the kernel now, and what its unfinished move would.
+
+    ends: settling it leaves nothing of it, because its creation or deletion was interrupted, or its parent's was.
+    """
+
+    planned: Planned[R]
+    row: Row[R]
+    current: tuple[Resource, ...]
+    following: tuple[Resource, ...]
+    ends: bool
+
+
 class Reconciler:
     """Moves records and the kernel together. Callers hold the locks; nothing here does.
 
@@ -86,7 +100,7 @@ class Reconciler:
         row = self._store.get(planned.kind, record_id)
         if row is not None and row.pending:
             # An earlier move of this record failed half-way and nobody has reconciled since.
-            self._settle(planned, row)
+            self._settle(self._case(planned, row))
             row = self._store.get(planned.kind, record_id)
         if row is not None:
             parent = row.parent
@@ -98,13 +112,11 @@ class Reconciler:
         after = planned.plan(new, parent_record) if new is not None else ()
         self._store.intend(planned.kind, record_id, parent, new)
         try:
-            for want in after:
-                self._kernel(want).ensure(want)
+            self._ensure(after)
         except Exception:
             self._undo(planned, record_id, before, after)
             raise
-        kept = {want.key for want in after}
-        failures = self._remove([have for have in before if have.key not in kept])
+        failures = self._remove(_without(before, after))
         if failures:
             raise ExceptionGroup(f"cannot take down all of {planned.kind.name} {record_id}", failures)
         self._store.commit(planned.kind, record_id)
@@ -114,60 +126,81 @@ class Reconciler:
 
         Raises: StateError: a record cannot be read; the kernel has not been touched.
         """
-        rows = {planned.kind.name: self._store.rows(planned.kind) for planned in self._kinds}
+        cases = [self._case(planned, row) for planned in self._kinds for row in self._store.rows(planned.kind)]
+        # What any record speaks of is dealt with by its record, settled or not: the sweep is for the rest.
+        known = {want.key for case in cases for want in (*case.current, *case.following)}
         failures: list[Exception] = []
-        # Looked at before anything is changed: kernels that remember what they did learn here what others undid.
-        existing = self._existing(failures)
-        undone = 0
-        # Children first: what hangs on an unfinished parent must be gone before the parent is.
-        for planned in reversed(self._kinds):
-            for row in rows[planned.kind.name]:
-                orphan = planned.parent is not None and self._store.get(planned.parent, row.parent) is None
-                if row.pending or orphan:
-                    undone += 1
-                    with _collecting(failures):
-                        self._settle(planned, row, orphan=orphan)
-        wanted: set[tuple[str, ...]] = set()
-        for planned in self._kinds:
-            for row in self._store.rows(planned.kind):
-                current, following = self._plans(planned, row)
-                # A move that could not be settled still owns what it made: the sweep must not take it for garbage.
-                wanted.update(want.key for want in (*current, *following))
+        # Looked at before anything is changed: kernels that remember what they did learn here what others undid. And
+        # swept before anything is made: what nobody wants may hold what somebody needs.
+        swept = self._sweep(self._existing(failures), known, failures)
+        # Children first: what hangs on a parent that ends must be gone before it.
+        for case in reversed(cases):
+            if case.ends:
                 with _collecting(failures):
-                    for want in current:
-                        self._kernel(want).ensure(want)
-        return Outcome(undone, self._sweep(existing, wanted, failures), tuple(failures))
+                    self._settle(case)
+        for case in cases:
+            if not case.ends:
+                with _collecting(failures):
+                    if case.row.pending:
+                        self._settle(case)
+                    else:
+                        self._ensure(case.current)
+        undone = sum(case.ends or case.row.pending for case in cases)
+        return Outcome(undone, swept, tuple(failures))
 
-    def _settle(self, planned: Planned[R], row: Row[R], *, orphan: bool = False) -> None:
-        """An interrupted move is over: a deletion forward, anything else back. An orphan is dropped unplanned."""
-        if orphan:
+    def _case(self, planned: Planned[R], row: Row[R]) -> _Case[R]:
+        parent = self._store.get(planned.parent, row.parent) if planned.parent else None
+        if planned.parent and parent is None:
             # Without its parent it has no plan; what it had in the kernel is swept as nobody's.
-            self._store.intend(planned.kind, row.id, row.parent, None)
-            self._store.commit(planned.kind, row.id)
-            return
-        current, following = self._plans(planned, row)
-        forward = row.next is None
-        kept = set() if forward else {have.key for have in current}
-        failures = self._remove([have for have in (current if forward else following) if have.key not in kept])
+            return _Case(planned, row, (), (), ends=True)
+        parent_record = (parent.current or parent.next) if parent else None
+        current = planned.plan(row.current, parent_record) if row.current is not None else ()
+        following = planned.plan(row.next, parent_record) if row.next is not None else ()
+        return _Case(planned, row, current, following, ends=any(_is_ending(one) for one in (row, parent) if one))
+
+    def _settle(self, case: _Case[Any]) -> None:
+        """An interrupted move is over: a deletion forward, anything else back.
+
+        Raises: ExceptionGroup: something could not be put right; the move stays on record.
+        """
+        planned, row = case.planned, case.row
+        failures = self._end(case) if case.ends else self._undo(planned, row.id, case.current, case.following)
         if failures:
             raise ExceptionGroup(f"cannot settle {planned.kind.name} {row.id}", failures)
-        if forward:
-            self._store.commit(planned.kind, row.id)
-        else:
-            # What the move changed without removing is put right when `current` is ensured, after its parents.
+
+    def _end(self, case: _Case[Any]) -> list[Exception]:
+        """Nothing is left of a record, nor of what it wanted in the kernel; return what went wrong instead."""
+        planned, row = case.planned, case.row
+        failures = self._remove(_without(case.following, case.current))
+        failures += self._remove(case.current)
+        if failures:
+            return failures
+        if row.current is None:
             self._store.abandon(planned.kind, row.id)
+        else:
+            self._store.intend(planned.kind, row.id, row.parent, None)
+            self._store.commit(planned.kind, row.id)
+        return []
 
     def _undo(
         self, planned: Planned[Any], record_id: str, before: Sequence[Resource], after: Sequence[Resource]
-    ) -> None:
-        """All is as `before` says and the move is forgotten; if that failed, it was logged and stays on record."""
-        kept = {have.key for have in before}
-        failures = self._remove([want for want in after if want.key not in kept])
+    ) -> list[Exception]:
+        """All is as `before` says and the move is forgotten; return what went wrong instead: then it stays on record.
+
+        In the same order as forward: what stays may be in the way of removing what goes, until it is as it was.
+        """
+        failures: list[Exception] = []
         for have in before:
             with _collecting(failures):
                 self._kernel(have).ensure(have)
+        failures += self._remove(_without(after, before))
         if not failures:
             self._store.abandon(planned.kind, record_id)
+        return failures
+
+    def _ensure(self, resources: Sequence[Resource]) -> None:
+        for want in resources:
+            self._kernel(want).ensure(want)
 
     def _remove(self, resources: Sequence[Resource]) -> list[Exception]:
         """Every resource was tried, children first; return what went wrong."""
@@ -186,24 +219,17 @@ class Reconciler:
         return existing
 
     def _sweep(
-        self, existing: Sequence[tuple[Kernel, Resource]], wanted: set[tuple[str, ...]], failures: list[Exception]
+        self, existing: Sequence[tuple[Kernel, Resource]], known: set[tuple[str, ...]], failures: list[Exception]
     ) -> int:
-        """What exists and nobody wants was removed; return how many objects that were."""
+        """What exists and no record speaks of was removed; return how many objects that were."""
         swept = 0
         for kernel, have in existing:
-            if have.key not in wanted:
+            if have.key not in known:
                 with _collecting(failures):
                     kernel.remove(have)
                     log.warning("swept %s: no record wants it", " ".join(have.key))
                     swept += 1
         return swept
-
-    def _plans(self, planned: Planned[R], row: Row[R]) -> tuple[tuple[Resource, ...], tuple[Resource, ...]]:
-        """Return what `row` wants in the kernel now, and what its unfinished move would."""
-        parent_record = self._parent_record(planned, row.parent)
-        current = planned.plan(row.current, parent_record) if row.current is not None else ()
-        following = planned.plan(row.next, parent_record) if row.next is not None else ()
-        return current, following
 
     def _parent_record(self, planned: Planned[Any], parent: str) -> Any:
         if planned.parent is None:
@@ -216,6 +242,15 @@ class Reconciler:
 
     def _kernel(self, resource: Resource) -> Kernel:
         return self._kernels[type(resource)]
+
+
+def _is_ending(row: Row[Any]) -> bool:
+    return row.pending and (row.current is None or row.next is None)
+
+
+def _without(resources: Sequence[Resource], others: Sequence[Resource]) -> list[Resource]:
+    keys = {other.key for other in others}
+    return [resource for resource in resources if resource.key not in keys]
 
 
 @contextmanager

@@ -24,7 +24,8 @@ class Lab:
             host = self._standard = self.bare_host()
             try:
                 host.start()
-            except BaseException:
+            except BaseException as error:
+                error.add_note(host.logs())
                 self.discard(host)
                 raise
         return self._standard

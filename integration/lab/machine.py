@@ -5,7 +5,7 @@ import os
 import shutil
 import subprocess
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 from integration.lab.namespace import MARK
@@ -21,6 +21,7 @@ class Machine:
     namespaces: frozenset[str]
     mounts: frozenset[str]
     loops: frozenset[str]
+    cgroups: frozenset[str]
     processes: frozenset[str]
 
 
@@ -32,6 +33,7 @@ def look(root: Path) -> Machine:
         namespaces=frozenset(_output("ip", "netns").split()),
         mounts=frozenset(line.split()[4] for line in mounted),
         loops=frozenset(loops_below(root)),
+        cgroups=frozenset(str(path) for path in CGROUPS.glob(f"*/{root.name}-*")),
         processes=frozenset(f"{pid} {name}" for pid, name in processes_of(root)),
     )
 
@@ -42,8 +44,8 @@ def left_behind(before: Machine, root: Path, timeout_s: float = 5.0) -> list[str
     while True:
         now = look(root)
         left = [
-            f"{kind[:-1]} {item}"
-            for kind in Machine.__slots__
+            f"{kind}: {item}"
+            for kind in (field.name for field in fields(Machine))
             for item in sorted(getattr(now, kind) - getattr(before, kind))
         ]
         if not left or time.monotonic() > deadline:
@@ -89,7 +91,7 @@ def detach_loops(folder: Path) -> None:
 
 
 def remove_cgroups(name: str) -> None:
-    """The named cgroup and those below it are gone from every hierarchy; no process may be in them any more."""
+    """The named cgroups and those below them are gone from every hierarchy; no process may be in them any more."""
     for hierarchy in CGROUPS.glob(f"*{name}"):
         for path, _, _ in os.walk(hierarchy, topdown=False):
             Path(path).rmdir()

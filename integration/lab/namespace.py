@@ -1,5 +1,6 @@
 """A machine of the lab: network, mount and process namespace, held by an init of its own."""
 
+import contextlib
 import os
 import shlex
 import signal
@@ -59,12 +60,13 @@ class Namespace:
             self.entering(*argv), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
             errors="replace", start_new_session=True, env={**self.environment, **(env or {})},
         )  # fmt: skip
-        try:
-            out, err = process.communicate(stdin, timeout=timeout_s)
-        except BaseException:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-            raise
+        with process:
+            try:
+                out, err = process.communicate(stdin, timeout=timeout_s)
+            except BaseException:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+                raise
         return subprocess.CompletedProcess(argv, process.returncode, out, err)
 
     def run(self, *argv: str, env: Mapping[str, str] | None = None, stdin: str = "", timeout_s: float = 60.0) -> str:

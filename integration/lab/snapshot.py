@@ -92,6 +92,6 @@ def _mounts(machine: Namespace) -> list[str]:
 
 
 def _programs(machine: Namespace) -> list[str]:
-    # The threads of a snapshot itself, and programs that a container runs, are not in the list at the time of asking.
-    names = machine.run("sh", "-c", "cat /proc/[0-9]*/comm 2>/dev/null").split("\n")
+    # One that ends while it is looked at makes cat(1) complain, and is rightly not in the list.
+    names = machine.try_run("sh", "-c", "cat /proc/[0-9]*/comm").stdout.split("\n")
     return [name for name in names if name and name not in ("sh", "cat")]

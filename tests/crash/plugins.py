@@ -1,0 +1,182 @@
+"""pynet and pyvol over the fake kernel: the real drivers, plans and stores, asked over HTTP as dockerd asks."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from ipaddress import IPv4Address, IPv6Address
+from typing import Any, ClassVar, Self
+
+from netplugin import driver as pynet
+from netplugin.records import Protocol
+from netplugin.resources import Bridge, HostPort, Ruleset, Sysctl, Veth
+from pluginkit.errors import Conflict
+from pluginkit.metrics import Metrics
+from pluginkit.reconcile import Outcome, Reconciler, Resource
+from pluginkit.server import Method, create_app
+from tests.crash.fake_kernel import FakeKernel, Key
+from tests.crash.world import World
+from tests.volume import machine
+from volplugin import driver as pyvol
+from volplugin.records import Volume
+from volplugin.resources import BackingFile, BindMount, Filesystem, Mount, SourceDirectory
+
+Address = IPv4Address | IPv6Address
+
+
+@dataclass(frozen=True)
+class Request:
+    """One request of dockerd."""
+
+    name: str
+    method: str
+    body: dict[str, Any]
+
+    def __call__(self, world: PluginWorld) -> int:
+        """It has been answered; return the status."""
+        return world.ask(self)[0]
+
+
+class PluginWorld(World):
+    """A machine with a real driver behind a real app."""
+
+    name: ClassVar[str]
+    implements: ClassVar[str]
+
+    engine = "1@1"
+
+    def restart_engine(self) -> None:
+        """Another engine process calls from now on."""
+        pid, _, start_time = self.engine.partition("@")
+        self.engine = f"{int(pid) + 1}@{start_time}"
+
+    def clone(self) -> Self:
+        other = super().clone()
+        other.engine = self.engine
+        return other
+
+    def serve(self, methods: Iterable[Method]) -> None:
+        """`client` reaches these methods."""
+        self.client = create_app(self.name, [self.implements], tuple(methods), Metrics(self.name)).test_client()
+
+    def ask(self, request: Request) -> tuple[int, dict[str, Any]]:
+        """Return status and object of the answer. A bug fails the test, and death goes through."""
+        answer = self.client.post(f"/{request.method}", data=json.dumps(request.body))
+        content = json.loads(answer.data)
+        assert "internal error" not in content.get("Err", "")
+        return answer.status_code, content
+
+
+def network_needs(resource: Resource) -> Iterable[Key]:
+    """What must exist for `resource` to exist: a veth is a port of its bridge."""
+    return [("bridge", resource.bridge)] if isinstance(resource, Veth) else []
+
+
+class NetworkKernel(FakeKernel):
+    """A fake kernel with this much of pynet's in it: a host port has one owner, and a sysctl is never taken back."""
+
+    def ensure(self, want: Resource) -> None:
+        if isinstance(want, HostPort):
+            for have in self.objects.values():
+                if isinstance(have, HostPort) and have.owner != want.owner and overlap(have, want):
+                    raise Conflict(f"cannot publish port {want.port}: port is already allocated", holder=have.owner)
+        super().ensure(want)
+
+    def remove(self, want: Resource) -> None:
+        if not isinstance(want, Sysctl):
+            super().remove(want)
+
+
+def overlap(one: HostPort, other: HostPort) -> bool:
+    """Tell whether two processes could not hold both."""
+    same = (one.protocol, one.port, one.address.version) == (other.protocol, other.port, other.address.version)
+    return same and (one.address == other.address or one.address.is_unspecified or other.address.is_unspecified)
+
+
+class NetworkWorld(PluginWorld):
+    """A machine with pynet. It is its own probe."""
+
+    name = "pynet"
+    implements = "NetworkDriver"
+    planned = pynet.KINDS
+    migrations = pynet.MIGRATIONS
+
+    def make_kernel(self) -> FakeKernel:
+        return NetworkKernel(self.steps, network_needs)
+
+    def assemble(self) -> None:
+        kernels = dict(self.kernel.kernels((Bridge, Veth, Sysctl, HostPort, Ruleset)))
+        kernels[Sysctl] = machine.Unlisted(kernels[Sysctl])
+        self.driver = pynet.NetworkDriver(self.store, Reconciler(self.store, self.planned, kernels), self)
+        self.serve(self.driver.methods())
+
+    def reconcile(self) -> Outcome:
+        return self.driver.reconcile()
+
+    def outlives_the_process(self, resource: Resource) -> bool:
+        return not isinstance(resource, HostPort)
+
+    def stays_when_removed(self, resource: Resource) -> bool:
+        return isinstance(resource, Sysctl)
+
+    def is_free(self, protocol: Protocol, addresses: Iterable[Address], port: int) -> bool:
+        wanted = [HostPort(protocol, address, port, "") for address in addresses]
+        held = [have for have in self.kernel.objects.values() if isinstance(have, HostPort)]
+        return not any(overlap(have, want) for have in held for want in wanted)
+
+    def ephemeral_range(self) -> range:
+        return range(32768, 32800)
+
+    def link_exists(self, name: str) -> bool:
+        return ("veth", name) in self.kernel.objects
+
+    def sandbox_is_gone(self, key: str) -> bool:
+        return False
+
+
+class VolumeWorld(PluginWorld):
+    """A machine with pyvol. It is its own usage: no container outlives its engine."""
+
+    name = "pyvol"
+    implements = "VolumeDriver"
+    planned = (
+        pyvol.Planned(pyvol.VOLUME, machine.LAYOUT.plan_volume),
+        pyvol.Planned(pyvol.ATTACHMENT, machine.LAYOUT.plan_attachment, parent=pyvol.VOLUME),
+    )
+
+    def make_kernel(self) -> FakeKernel:
+        return machine.VolumeKernel(self.steps, machine.needs)
+
+    def assemble(self) -> None:
+        kernels = dict(self.kernel.kernels(machine.RESOURCES))
+        for lasting in (BackingFile, Filesystem, SourceDirectory):
+            kernels[lasting] = machine.Unlisted(kernels[lasting])
+        self.driver = pyvol.VolumeDriver(
+            self.store, machine.LAYOUT, kernels, self, engine=lambda: self.engine, engine_runs=self.engine_runs
+        )
+        self.serve(self.driver.methods())
+
+    def reconcile(self) -> Outcome:
+        return self.driver.reconcile()
+
+    def records(self) -> dict[tuple[str, str], Any]:
+        """Return the committed records; when a volume was made is not compared."""
+        some_time = datetime(2026, 1, 1, tzinfo=UTC)
+        return {
+            key: replace(record, created_at=some_time) if isinstance(record, Volume) and record.created_at else record
+            for key, record in super().records().items()
+        }
+
+    def holders(self, mount: Mount | BindMount) -> list[str]:
+        return []
+
+    def engine_runs(self, engine: str) -> bool:
+        return engine == self.engine
+
+    def space(self, mount: Mount | BindMount) -> dict[str, int]:
+        return {}
+
+    def volumes(self) -> list[str]:
+        return [have.path.parent.name for have in self.kernel.objects.values() if isinstance(have, Filesystem)]

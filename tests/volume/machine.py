@@ -1,0 +1,159 @@
+"""A machine in memory: the fake kernel, engines that come and go, containers, and pyvol's driver on the real store."""
+
+from __future__ import annotations
+
+import errno
+import sqlite3
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from pluginkit.errors import KernelError
+from pluginkit.reconcile import Kernel, Resource
+from tests.crash.fake_kernel import FakeKernel, Key, Steps
+from tests.crash.world import MortalStore
+from volplugin.driver import ATTACHMENT, VOLUME, VolumeDriver
+from volplugin.plan import Layout
+from volplugin.records import Attachment, Volume
+from volplugin.resources import BackingFile, BindMount, Filesystem, LoopDevice, Mount, SourceDirectory
+from volplugin.wire import CreateRequest, MountRequest, VolumeRequest
+
+LAYOUT = Layout(Path("/state/volumes"), Path("/state/mnt"))
+RESOURCES = (BackingFile, Filesystem, LoopDevice, SourceDirectory, Mount, BindMount)
+
+
+def needs(resource: Resource) -> Iterable[Key]:
+    """What must exist for `resource` to exist."""
+    match resource:
+        case Filesystem():
+            return [("backing file", str(resource.path.parent))]
+        case LoopDevice():
+            return [("filesystem", str(resource.path))]
+        case Mount():
+            return [("loop device", str(resource.path))]
+        case BindMount():
+            return [("source directory", str(resource.source))]
+    return []
+
+
+class VolumeKernel(FakeKernel):
+    """The fake kernel, which has this much of a backing file's nature: it may be made only while the volume is new."""
+
+    def ensure(self, want: Resource) -> None:
+        if isinstance(want, BackingFile) and want.key not in self.objects and not want.may_create:
+            raise KernelError("use", str(want.path), errno.ENOENT)
+        super().ensure(want)
+
+
+class Unlisted:
+    """A kernel module that never lists what it has: a finished file may be all that is left of somebody's data."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        self.ensure = kernel.ensure
+        self.remove = kernel.remove
+
+    def owned(self) -> tuple[Resource, ...]:
+        return ()
+
+
+class Machine:
+    """One host. `engine` is the engine process that calls, until `kill_engine` puts a new one in its place."""
+
+    def __init__(self, root: Path) -> None:
+        self._file = root / "pyvol.db"
+        self.steps = Steps()
+        self.kernel = VolumeKernel(self.steps, needs)
+        self.engine = "engine-1"
+        self.running = {self.engine}
+        self.containers: dict[str, str] = {}
+        self.asked = 0
+        self.start()
+
+    def start(self) -> None:
+        """The plugin runs and has reconciled."""
+        self.store = MortalStore(self._file, (VOLUME, ATTACHMENT), self.steps)
+        kernels = dict(self.kernel.kernels(RESOURCES))
+        for lasting in (BackingFile, Filesystem, SourceDirectory):
+            kernels[lasting] = Unlisted(kernels[lasting])
+        self.driver = VolumeDriver(
+            self.store, LAYOUT, kernels, self, engine=lambda: self.engine, engine_runs=self.running.__contains__
+        )
+        self.driver.reconcile()
+
+    def restart(self) -> None:
+        """The plugin was killed and runs again."""
+        self.store.close()
+        self.steps.disarm()
+        self.start()
+
+    def reboot(self) -> None:
+        """The machine was rebooted, and everything runs again."""
+        self.store.close()
+        with sqlite3.connect(self._file) as connection:
+            connection.execute("UPDATE fact SET value = 'an earlier boot'")
+        connection.close()
+        lasting = (BackingFile, Filesystem)
+        self.kernel.objects = {key: have for key, have in self.kernel.objects.items() if isinstance(have, lasting)}
+        self.containers.clear()
+        self.kill_engine()
+        self.start()
+
+    def kill_engine(self) -> None:
+        """The engine was killed and another one runs; containers are as they were."""
+        self.running.discard(self.engine)
+        self.engine = f"engine-{int(self.engine.rpartition('-')[2]) + 1}"
+        self.running.add(self.engine)
+
+    # What the driver asks of the machine.
+
+    def holders(self, mount: Mount | BindMount) -> list[str]:
+        self.asked += 1
+        return [f"container {name}" for name, volume in self.containers.items() if volume == mount.target.name]
+
+    def space(self, mount: Mount | BindMount) -> dict[str, int]:
+        if isinstance(mount, Mount) and ("filesystem", str(mount.path)) not in self.kernel.objects:
+            raise KernelError("look at", str(mount.path), errno.ENOENT)
+        return {}
+
+    def volumes(self) -> list[str]:
+        return [have.path.parent.name for have in self.kernel.objects.values() if isinstance(have, Filesystem)]
+
+    # The engine's verbs, in short.
+
+    def create(self, name: str, **options: str) -> None:
+        self.driver.create(CreateRequest(name, options))
+
+    def mount(self, name: str, caller_id: str) -> str:
+        return self.driver.mount(MountRequest(name, caller_id)).Mountpoint
+
+    def unmount(self, name: str, caller_id: str) -> None:
+        self.driver.unmount(MountRequest(name, caller_id))
+
+    def remove(self, name: str) -> None:
+        self.driver.remove(VolumeRequest(name))
+
+    def status(self, name: str) -> dict[str, Any]:
+        return self.driver.get(VolumeRequest(name)).Volume.Status
+
+    def names(self) -> list[str]:
+        return [volume.Name for volume in self.driver.list().Volumes]
+
+    def is_mounted(self, name: str) -> bool:
+        return ("mount", f"/state/mnt/{name}") in self.kernel.objects
+
+    def is_settled(self) -> None:
+        """Assert that no move is pending and that the kernel is what the records mean: no less, and no more."""
+        volumes: dict[str, Volume] = {}
+        wanted: list[Resource] = []
+        for row in self.store.rows(VOLUME):
+            assert row.current is not None
+            assert row.current.created_at is not None
+            assert not row.pending
+            volumes[row.id] = row.current
+            wanted += LAYOUT.plan_volume(row.current, None)
+        for attached in self.store.rows(ATTACHMENT):
+            assert isinstance(attached.current, Attachment)
+            assert not attached.pending
+            wanted += LAYOUT.plan_attachment(attached.current, volumes[attached.parent])
+        assert self.kernel.objects == {want.key: want for want in wanted}
+        assert self.names() == sorted(volumes)

@@ -1,0 +1,37 @@
+"""The text of a mountinfo file, and what follows from it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from volplugin.kernel import mountinfo
+from volplugin.kernel.mountinfo import Mounted
+
+TEXT = rb"""
+22 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda rw
+40 22 7:0 / /mnt/a rw - ext4 /dev/loop0 rw
+41 22 7:1 /_data /mnt/with\040space\011and\134more rw,nosuid master:2 propagate_from:1 - ext4 /dev/loop1 rw
+42 40 7:2 / /mnt/a rw,nodev shared:7 master:2 - ext4 /dev/loop2 rw
+""".lstrip()
+
+
+def test_fields_are_found_however_many_tags_there_are() -> None:
+    assert mountinfo.parse(TEXT) == [
+        Mounted("254:0", "/", "/"),
+        Mounted("7:0", "/", "/mnt/a"),
+        Mounted("7:1", "/_data", "/mnt/with space\tand\\more"),
+        Mounted("7:2", "/", "/mnt/a"),
+    ]
+
+
+def test_hostile_names_of_mount_points_are_names() -> None:
+    name = "/a\rb\x0bc\x1cd\x85e\u2028f"
+    line = f"40 22 7:0 / {name} rw - ext4 /dev/loop0 rw\n".encode()
+    assert mountinfo.parse(line + TEXT)[0] == Mounted("7:0", "/", name)
+    assert mountinfo.parse(line.replace(b"/a", b"/\xff"))[0].point.startswith("/\\xff")
+
+
+def test_the_topmost_mount_is_what_is_visible() -> None:
+    mounts = mountinfo.parse(TEXT)
+    assert mountinfo.top(mounts, Path("/mnt/a")) == Mounted("7:2", "/", "/mnt/a")
+    assert mountinfo.top(mounts, Path("/mnt")) is None

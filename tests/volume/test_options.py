@@ -1,0 +1,119 @@
+"""The table of `-o` options: what it takes, what it refuses, and that the documentation is it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pluginkit.errors import BadRequest
+from volplugin.options import (
+    OPTIONS,
+    Bind,
+    Loop,
+    describe_options,
+    differing,
+    format_size,
+    parse_options,
+    parse_size,
+    shown,
+)
+
+GIB = 1 << 30
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ("8388608", 8 << 20),
+        ("64M", 64 << 20),
+        ("64m", 64 << 20),
+        ("64MB", 64 << 20),
+        ("64MiB", 64 << 20),
+        ("64 M", 64 << 20),
+        ("10GiB", 10 * GIB),
+        ("1.5G", 3 * GIB // 2),
+        ("2T", 2048 * GIB),
+        ("1P", 1 << 50),
+        ("100B", 4096),
+        ("8388609", (8 << 20) + 4096),
+        ("0", 0),
+    ],
+)
+def test_sizes_are_dockers_and_become_whole_blocks(text: str, size: int) -> None:
+    assert parse_size(text) == size
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "M", "-1M", "1e9", "1,5G", "64X", "64MM", "0x10", "64M ; rm", "\u0661\u0662M", ".5G", "5.G", "9999999999P"],
+)
+def test_what_is_no_size_is_refused(text: str) -> None:
+    with pytest.raises(BadRequest, match=r"^cannot use -o size="):
+        parse_options({"size": text}, GIB)
+
+
+@given(st.integers(min_value=0, max_value=(1 << 63) - 4096).map(lambda size: size // 4096 * 4096))
+def test_a_shown_size_means_itself(size: int) -> None:
+    assert parse_size(format_size(size)) == size
+
+
+def test_without_options_a_volume_is_a_filesystem_of_the_default_size() -> None:
+    assert parse_options({}, GIB) == Loop(size=GIB, fs="ext4")
+
+
+def test_every_option_is_taken() -> None:
+    assert parse_options({"backend": "loop", "size": "64M", "fs": "ext4"}, GIB) == Loop(size=64 << 20, fs="ext4")
+    assert parse_options({"backend": "bind", "source": "/srv/data"}, GIB) == Bind(source="/srv/data")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"siz": "1G"}, "the nearest is size"),
+        ({"filesystem": "ext4"}, "there is no such option"),
+        ({"": "x"}, "there is no such option"),
+        ({"fs": "ntfs"}, "it takes ext4"),
+        ({"backend": "nfs"}, "it takes loop or bind"),
+        ({"size": "7M"}, "needs at least 8MiB"),
+        ({"size": "0"}, "needs at least 8MiB"),
+        ({"backend": "bind"}, "without -o source="),
+        ({"backend": "bind", "source": "/srv", "size": "1G"}, "with backend=bind, which takes backend, source"),
+        ({"source": "/srv"}, "with backend=loop, which takes backend, size, fs"),
+        ({"backend": "bind", "source": "srv"}, "an absolute path"),
+        ({"backend": "bind", "source": "/srv/../etc"}, "an absolute path"),
+        ({"backend": "bind", "source": "/srv\0/x"}, "an absolute path"),
+        ({"backend": "bind", "source": "/" + "x" * 4096}, "an absolute path"),
+        ({"backend": "bind", "source": ""}, "an absolute path"),
+    ],
+)
+def test_what_cannot_be_is_refused(options: dict[str, str], message: str) -> None:
+    with pytest.raises(BadRequest, match=message):
+        parse_options(options, GIB)
+
+
+@pytest.mark.parametrize(("text", "path"), [("/", "/"), ("//srv//a/", "/srv/a"), ("/srv/./a", "/srv/a")])
+def test_one_directory_has_one_spelling(text: str, path: str) -> None:
+    assert parse_options({"backend": "bind", "source": text}, GIB) == Bind(source=path)
+
+
+@given(st.dictionaries(st.sampled_from([option.key for option in OPTIONS]) | st.text(), st.text()))
+def test_any_text_gives_options_or_a_bad_request(options: dict[str, str]) -> None:
+    try:
+        parsed = parse_options(options, GIB)
+    except BadRequest:
+        return
+    assert parse_options(shown(parsed), GIB) == parsed
+
+
+def test_differences_are_named_in_the_order_of_the_table() -> None:
+    assert differing(Loop(size=GIB, fs="ext4"), Loop(size=2 * GIB, fs="ext4")) == ["size"]
+    assert differing(Loop(size=GIB, fs="ext4"), Bind(source="/srv")) == ["backend", "size", "fs", "source"]
+    assert differing(Bind(source="/srv"), Bind(source="/srv")) == []
+
+
+def test_the_documentation_has_the_table() -> None:
+    page = Path(__file__).parents[2] / "docs" / "options-pyvol.md"
+    assert describe_options() in page.read_text()

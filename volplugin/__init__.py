@@ -1,0 +1,1 @@
+"""pyvol: a Docker volume driver. Local volumes with a hard size, and directories of the host within bounds."""

@@ -1,0 +1,124 @@
+"""The command line of pyvol. What is slow to import is imported by the command that needs it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pluginkit import log
+from pluginkit.errors import PluginError
+
+app = typer.Typer(
+    help="Docker volume driver: local volumes with a hard size, and directories of the host within bounds.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"pyvol {version('pynet-pyvol')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Docker volume driver: local volumes with a hard size, and directories of the host within bounds."""
+
+
+def _parse_size(text: str) -> int:
+    from volplugin.options import DEFAULT_FS, MIN_SIZE_BYTES, format_size, parse_size
+
+    try:
+        size = parse_size(text)
+    except ValueError as exc:
+        raise typer.BadParameter(f"{text} is not a size such as 512M or 1GiB") from exc
+    if size < MIN_SIZE_BYTES[DEFAULT_FS]:
+        raise typer.BadParameter(f"{text} is less than {format_size(MIN_SIZE_BYTES[DEFAULT_FS])}")
+    return size
+
+
+@app.command()
+def serve(
+    socket: Annotated[
+        Path, typer.Option(envvar="PYVOL_SOCKET", help="Unix socket to answer on; its name is the driver's name.")
+    ] = Path("/run/docker/plugins/pyvol.sock"),
+    state_dir: Annotated[
+        Path, typer.Option(envvar="PYVOL_STATE_DIR", help="Directory for the records and the data of volumes.")
+    ] = Path("/var/lib/pyvol"),
+    mount_root: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="PYVOL_MOUNT_ROOT",
+            help="Directory of pyvol's own in which volumes are mounted.",
+            show_default="mnt in the state directory",
+        ),
+    ] = None,
+    bind_root: Annotated[
+        list[Path] | None,
+        typer.Option(
+            envvar="PYVOL_BIND_ROOTS",
+            help="Directory below which `-o backend=bind` may mount; repeatable, and separated by ':' in the variable.",
+            show_default="none",
+        ),
+    ] = None,
+    default_size: Annotated[
+        int,
+        typer.Option(
+            envvar="PYVOL_DEFAULT_SIZE", parser=_parse_size, metavar="SIZE", help="Size of a volume without -o size."
+        ),
+    ] = "1GiB",  # type: ignore[assignment] # Typer parses the default, too
+    reconcile_every: Annotated[
+        float,
+        typer.Option(envvar="PYVOL_RECONCILE_EVERY", min=5.0, help="Seconds between checks of devices and mounts."),
+    ] = 60.0,
+    log_level: Annotated[str, typer.Option(envvar="PYVOL_LOG_LEVEL", help="debug, info, warning or error.")] = "info",
+) -> None:
+    """Answer dockerd until SIGTERM. SIGHUP puts the kernel right at once; volumes stay mounted when pyvol ends."""
+    log.configure(log_level, journald="JOURNAL_STREAM" in os.environ)
+    from pluginkit import service
+    from volplugin import app as plugin
+
+    # The kernel tells paths without links, and by its paths we know our own mounts again.
+    state_dir = state_dir.resolve()
+    config = plugin.Config(
+        state_dir=state_dir,
+        mount_root=(mount_root or state_dir / "mnt").resolve(),
+        bind_roots=tuple(root.absolute() for root in bind_root or ()),
+        default_size=default_size,
+    )
+    try:
+        service.serve(
+            service.Service(
+                name="pyvol",
+                socket=socket,
+                state_dir=state_dir,
+                reconcile_every_s=reconcile_every,
+                check=lambda: plugin.check(config),
+                start=lambda: plugin.start(config),
+            )
+        )
+    except PluginError as exc:
+        typer.echo(f"pyvol: {exc}", err=True)
+        sys.exit(1)
+
+
+@app.command()
+def options() -> None:
+    """Print the options of `docker volume create -d pyvol -o …`."""
+    from volplugin.options import describe_options
+
+    typer.echo(describe_options(), nl=False)

@@ -1,0 +1,126 @@
+"""Backing files: one directory a volume, made sparse, deleted only with the volume.
+
+A file under its final name holds a complete filesystem. Until then it has a name with NEW at its end, so whatever has
+that is left over from an interrupted creation. A deletion begins with a move into the trash directory, so whatever is
+in there is left over from an interrupted deletion.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+
+from pluginkit.errors import KernelError
+from volplugin.kernel.loopdev import LoopDevices
+from volplugin.kernel.syscalls import refused
+from volplugin.resources import BackingFile
+
+NEW = ".new"
+# No volume's name starts with a dot.
+_TRASH = ".trash"
+
+
+class BackingFiles:
+    """The backing files below one directory."""
+
+    def __init__(self, directory: Path, devices: LoopDevices) -> None:
+        self._directory = directory
+        self._devices = devices
+        self._trash = directory / _TRASH
+
+    def ensure(self, want: BackingFile) -> None:
+        """The file is there under its final name with the right size, or else blank with NEW at the name's end."""
+        with refused("use", want.path):
+            try:
+                size = want.path.stat().st_size
+            except FileNotFoundError as exc:
+                if not want.may_create:
+                    hint = (
+                        "the volume's data is not where it was; is its disk mounted? Only removing the volume gives up"
+                    )
+                    raise KernelError("use", str(want.path), errno.ENOENT, hint) from exc
+                _create_blank(want)
+                return
+        if size != want.size_bytes:
+            raise KernelError(
+                "use", str(want.path), errno.EIO, f"it has {size} bytes and should have {want.size_bytes}"
+            )
+
+    def remove(self, want: BackingFile) -> None:
+        """The volume's directory is gone and its space is free.
+
+        Raises: KernelError: a loop device is still on the file, and its holder keeps the space; nothing was deleted.
+        """
+        directory = want.path.parent
+        if not self._devices.wait_released(want.path):
+            hint = f"it is still mounted: {self._devices.describe_holders(want.path)}"
+            raise KernelError("delete", str(want.path), errno.EBUSY, hint)
+        doomed = self._trash / directory.name
+        with refused("delete", directory):
+            if directory.parent != self._trash:
+                discard(doomed)
+                self._trash.mkdir(mode=0o700, parents=True, exist_ok=True)
+                with suppress(FileNotFoundError):
+                    directory.rename(doomed)
+                    sync(self._directory)
+            discard(doomed)
+
+    def owned(self) -> Iterable[BackingFile]:
+        """Return what interrupted creations and deletions left. A finished file that no record wants is never listed.
+
+        It may be all that is left of somebody's data.
+        """
+        for directory in _subdirectories(self._trash):
+            yield BackingFile(directory / "any", 0, may_create=False)
+        for directory in _subdirectories(self._directory):
+            if directory != self._trash and not _is_finished(directory):
+                yield BackingFile(directory / "any", 0, may_create=False)
+
+
+def finished(directory: Path) -> list[str]:
+    """Return the names of the volumes that have a finished file below `directory`, recorded or not."""
+    return [entry.name for entry in _subdirectories(directory) if entry.name != _TRASH and _is_finished(entry)]
+
+
+def sync(directory: Path) -> None:
+    """The names in `directory` are on the disk."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def discard(path: Path) -> None:
+    """The file or directory is gone."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _create_blank(want: BackingFile) -> None:
+    new = want.path.with_name(want.path.name + NEW)
+    want.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    # An earlier attempt may have been cut short at any point of formatting.
+    discard(new)
+    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        os.ftruncate(descriptor, want.size_bytes)
+    finally:
+        os.close(descriptor)
+
+
+def _is_finished(directory: Path) -> bool:
+    return any(not entry.name.endswith(NEW) for entry in directory.iterdir())
+
+
+def _subdirectories(directory: Path) -> list[Path]:
+    try:
+        return sorted(entry for entry in directory.iterdir() if entry.is_dir())
+    except FileNotFoundError:
+        return []

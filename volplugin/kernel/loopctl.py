@@ -1,0 +1,159 @@
+"""The ioctls of loop devices, one function each.
+
+Source: loop(4); linux/loop.h. LOOP_CONFIGURE needs Linux 5.8.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import stat
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from pluginkit.errors import KernelError
+from volplugin.kernel.syscalls import refused
+
+_LOOP_CLR_FD = 0x4C01
+_LOOP_SET_STATUS64 = 0x4C04
+_LOOP_GET_STATUS64 = 0x4C05
+_LOOP_CONFIGURE = 0x4C0A
+_LOOP_CTL_GET_FREE = 0x4C82
+_LO_FLAGS_AUTOCLEAR = 4
+
+# struct loop_info64: device, inode, rdevice, offset, sizelimit; number, encrypt_type, encrypt_key_size, flags; file
+# name, crypt name, encrypt key; init.
+_INFO = struct.Struct("=5Q4I64s64s32s2Q")
+_INFO_FLAGS = 8
+# struct loop_config: fd, block_size (0: the default), info, 8 reserved words.
+_CONFIG = struct.Struct(f"=2I{_INFO.size}s64x")
+
+_MAJOR = 7
+_CONTROL = Path("/dev/loop-control")
+_SYS_BLOCK = Path("/sys/block")
+
+
+@dataclass(frozen=True)
+class FileId:
+    """What a file is, whatever its names are."""
+
+    device: int
+    inode: int
+
+
+def file_id(path: Path) -> FileId | None:
+    """Return what the file `path` is, or None if there is none."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return FileId(found.st_dev, found.st_ino)
+
+
+def device_id(number: int) -> str:
+    """Return the device's major:minor, as in mountinfo."""
+    return f"{_MAJOR}:{number}"
+
+
+def device_number(number: int) -> int:
+    """Return the device's number, as in st_dev."""
+    return os.makedev(_MAJOR, number)
+
+
+def node(number: int) -> Path:
+    """Return the path of the device's node, which exists; in a container's /dev it may have been missing."""
+    path = Path(f"/dev/loop{number}")
+    if not path.exists():
+        with refused("make the device node", path), suppress(FileExistsError):
+            os.mknod(path, stat.S_IFBLK | 0o600, device_number(number))
+    return path
+
+
+def in_use() -> Iterator[tuple[int, str]]:
+    """Yield the number of every device in use and the path of its file, which may be the path in another namespace."""
+    for entry in _SYS_BLOCK.iterdir():
+        if entry.name.startswith("loop"):
+            # Free devices have no such file, and any other may become free at any moment.
+            with suppress(OSError):
+                name = (entry / "loop/backing_file").read_text(encoding="utf-8", errors="surrogateescape")
+                yield int(entry.name.removeprefix("loop")), name.rstrip("\n")
+
+
+def backing_file_id(number: int) -> FileId | None:
+    """Return what file the device is on, or None if it is free."""
+    try:
+        with _opened(number) as descriptor:
+            return FileId(*_status(descriptor)[:2])
+    except OSError as exc:
+        if exc.errno in {errno.ENXIO, errno.ENODEV}:
+            return None
+        raise KernelError("look at", str(node(number)), exc.errno or 0) from exc
+
+
+def free_number() -> int:
+    """Return the number of a device that was free a moment ago; its node may be missing."""
+    with refused("open", _CONTROL, "in a container, bind the host's /dev into it"):
+        control = os.open(_CONTROL, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        with refused("get a free loop device from", _CONTROL):
+            return fcntl.ioctl(control, _LOOP_CTL_GET_FREE)
+    finally:
+        os.close(control)
+
+
+def configure(number: int, backing: int) -> bool:
+    """The device is on the file that the descriptor is of; False: it was not free any more.
+
+    Raises: OSError: for another reason.
+    """
+    try:
+        with _opened(number, os.O_RDWR) as descriptor:
+            fcntl.ioctl(descriptor, _LOOP_CONFIGURE, _CONFIG.pack(backing, 0, bytes(_INFO.size)))
+    except OSError as exc:
+        if exc.errno == errno.EBUSY:
+            return False
+        raise
+    return True
+
+
+def detach(number: int) -> None:
+    """The device is free, or will be at its last close: on a device in use the ioctl succeeds with that effect."""
+    with suppress(OSError), _opened(number) as descriptor:
+        fcntl.ioctl(descriptor, _LOOP_CLR_FD)
+
+
+@contextmanager
+def until_last_close(number: int) -> Iterator[Path]:
+    """Inside the block the device stays as it is; from then on it detaches itself when nothing has it mounted or open.
+
+    So neither a death of ours between attaching and mounting, nor an unmount by others (dockerd unmounts all that a
+    managed plugin mounted when it disables it), leaves a device behind that nobody knows.
+    """
+    path = node(number)
+    with refused("open", path):
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        with refused("set autoclear of", path):
+            info = list(_status(descriptor))
+            info[_INFO_FLAGS] |= _LO_FLAGS_AUTOCLEAR
+            fcntl.ioctl(descriptor, _LOOP_SET_STATUS64, _INFO.pack(*info))
+        yield path
+    finally:
+        os.close(descriptor)
+
+
+def _status(descriptor: int) -> tuple[int, ...]:
+    return _INFO.unpack(fcntl.ioctl(descriptor, _LOOP_GET_STATUS64, bytes(_INFO.size)))
+
+
+@contextmanager
+def _opened(number: int, flags: int = os.O_RDONLY) -> Iterator[int]:
+    descriptor = os.open(node(number), flags | os.O_CLOEXEC)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,108 @@
+"""System calls for which Python has no names. Each raises OSError, which `refused` turns into a KernelError.
+
+Source: mount(2), umount2(2), openat2(2), open_tree(2), mount_setattr(2), move_mount(2); the numbers are the same on
+every architecture but Alpha. Needs Linux 5.12.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pluginkit.errors import KernelError
+
+_MS_NOSUID = 0x2
+_MS_NODEV = 0x4
+_UMOUNT_NOFOLLOW = 0x8
+
+_SYS_OPEN_TREE = 428
+_SYS_MOVE_MOUNT = 429
+_SYS_OPENAT2 = 437
+_SYS_MOUNT_SETATTR = 442
+
+_RESOLVE_NO_MAGICLINKS = 0x02
+_RESOLVE_NO_SYMLINKS = 0x04
+_RESOLVE_BENEATH = 0x08
+
+_AT_FDCWD = -100
+_AT_EMPTY_PATH = 0x1000
+_OPEN_TREE_CLONE = 0x1
+_OPEN_TREE_CLOEXEC = os.O_CLOEXEC
+_MOVE_MOUNT_F_EMPTY_PATH = 0x4
+_MOUNT_ATTR_NOSUID = 0x2
+_MOUNT_ATTR_NODEV = 0x4
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class _OpenHow(ctypes.Structure):
+    _fields_ = (("flags", ctypes.c_uint64), ("mode", ctypes.c_uint64), ("resolve", ctypes.c_uint64))
+
+
+class _MountAttr(ctypes.Structure):
+    _fields_ = (
+        ("attr_set", ctypes.c_uint64),
+        ("attr_clr", ctypes.c_uint64),
+        ("propagation", ctypes.c_uint64),
+        ("userns_fd", ctypes.c_uint64),
+    )
+
+
+@contextmanager
+def refused(operation: str, subject: Path | str, hint: str = "") -> Iterator[None]:
+    """An OSError that left the block has become a KernelError."""
+    try:
+        yield
+    except OSError as exc:
+        raise KernelError(operation, str(subject), exc.errno or 0, hint) from exc
+
+
+def mount(device: Path, target: Path, fs: str, data: str) -> None:
+    """The filesystem on `device` is mounted at `target`, without set-user-ID and device files."""
+    flags = _MS_NOSUID | _MS_NODEV
+    _checked(_libc.mount(os.fsencode(device), os.fsencode(target), fs.encode(), flags, data.encode()))
+
+
+def unmount(target: Path) -> None:
+    """The topmost mount at `target` is gone."""
+    _checked(_libc.umount2(os.fsencode(target), _UMOUNT_NOFOLLOW))
+
+
+def open_beneath(directory: int, path: str) -> int:
+    """Return a descriptor (O_PATH) of the directory `path` below `directory`, reached without following any link."""
+    how = _OpenHow(
+        os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC,
+        0,
+        _RESOLVE_BENEATH | _RESOLVE_NO_SYMLINKS | _RESOLVE_NO_MAGICLINKS,
+    )
+    return _syscall(_SYS_OPENAT2, directory, os.fsencode(path), ctypes.byref(how), ctypes.c_size_t(ctypes.sizeof(how)))
+
+
+def bind_mount(directory: int, target: Path) -> None:
+    """The directory that the descriptor is of is mounted at `target` too, without set-user-ID and device files.
+
+    The mount has its attributes before it has its place, and those of the mount it is a copy of (read-only, say) stay.
+    """
+    tree = _syscall(_SYS_OPEN_TREE, directory, b"", _AT_EMPTY_PATH | _OPEN_TREE_CLONE | _OPEN_TREE_CLOEXEC)
+    try:
+        attr = _MountAttr(attr_set=_MOUNT_ATTR_NOSUID | _MOUNT_ATTR_NODEV)
+        size = ctypes.c_size_t(ctypes.sizeof(attr))
+        _syscall(_SYS_MOUNT_SETATTR, tree, b"", _AT_EMPTY_PATH, ctypes.byref(attr), size)
+        _syscall(_SYS_MOVE_MOUNT, tree, b"", _AT_FDCWD, os.fsencode(target), _MOVE_MOUNT_F_EMPTY_PATH)
+    finally:
+        os.close(tree)
+
+
+def _syscall(number: int, *arguments: object) -> int:
+    result: int = _libc.syscall(ctypes.c_long(number), *arguments)
+    return _checked(result)
+
+
+def _checked(result: int) -> int:
+    if result < 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
+    return result

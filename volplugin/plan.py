@@ -1,0 +1,56 @@
+"""What a record means to the kernel. Pure: the same record gives the same resources, always."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from pluginkit.reconcile import Resource
+from volplugin.options import Bind, Loop
+from volplugin.records import Attachment, Volume
+from volplugin.resources import BackingFile, BindMount, Filesystem, LoopDevice, Mount, SourceDirectory
+
+# What is handed out is this directory and not the filesystem's root: there lies lost+found, which makes databases
+# refuse the volume and the engine think that it has content already.
+TREE = "_data"
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where volumes are. volumes: one directory each; mount_root: one mount point each, nothing of anybody else's."""
+
+    volumes: Path
+    mount_root: Path
+
+    def plan_volume(self, volume: Volume, _parent: None) -> tuple[Resource, ...]:
+        """Return what the volume consists of, mounted or not."""
+        match volume.options:
+            case Loop(size=size, fs=fs):
+                image = self._image(volume.name, fs)
+                return (BackingFile(image, size, volume.created_at is None), Filesystem(image, fs, TREE))
+            case Bind(source=source):
+                return (SourceDirectory(Path(source)),)
+
+    def plan_attachment(self, attachment: Attachment, volume: Volume) -> tuple[Resource, ...]:
+        """Return what makes the volume's files visible; nothing while nobody has it mounted."""
+        if not attachment.mounts:
+            return ()
+        mount = self.mount(volume)
+        return (LoopDevice(mount.path), mount) if isinstance(mount, Mount) else (mount,)
+
+    def mount(self, volume: Volume) -> Mount | BindMount:
+        """Return the volume's mount, be it there or not."""
+        target = self.mount_root / volume.name
+        match volume.options:
+            case Loop(fs=fs):
+                return Mount(target, self._image(volume.name, fs), fs, TREE)
+            case Bind(source=source):
+                return BindMount(target, Path(source))
+
+    def mountpoint(self, volume: Volume) -> str:
+        """Return the directory that is handed out while the volume is mounted."""
+        mount = self.mount(volume)
+        return str(mount.target / mount.tree if isinstance(mount, Mount) else mount.target)
+
+    def _image(self, name: str, fs: str) -> Path:
+        return self.volumes / name / f"image.{fs}"

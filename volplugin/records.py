@@ -1,0 +1,104 @@
+"""What pyvol remembers: what the engine told it, parsed, and nothing that the kernel told it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from pluginkit.errors import BadRequest
+from volplugin.options import Bind, Loop
+
+# What the engine's own local driver accepts; so neither "/" nor "..", and a leading "." is free for our own files.
+_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*", re.ASCII)
+# A name becomes a directory's name, and that is what a file system takes (NAME_MAX).
+_NAME_MAX_BYTES = 255
+
+
+@dataclass(frozen=True)
+class Volume:
+    """A volume, from Create to Remove. created_at: None until the engine may be told that it exists."""
+
+    name: str
+    options: Loop | Bind
+    created_at: datetime | None = None
+
+
+@dataclass(frozen=True)
+class MountCount:
+    """How many Mounts of `caller_id` by one engine process are open. engine: as `pluginkit.caller` names it."""
+
+    caller_id: str
+    engine: str
+    count: int
+
+
+@dataclass(frozen=True)
+class Attachment:
+    """Who has a volume mounted, in the order in which they came. The volume is mounted while anybody has it."""
+
+    mounts: tuple[MountCount, ...] = ()
+
+    @property
+    def callers(self) -> dict[str, int]:
+        """How many Mounts of each caller ID are open."""
+        totals: dict[str, int] = {}
+        for mount in self.mounts:
+            totals[mount.caller_id] = totals.get(mount.caller_id, 0) + mount.count
+        return totals
+
+    @property
+    def engines(self) -> frozenset[str]:
+        """The engine processes that have it mounted."""
+        return frozenset(mount.engine for mount in self.mounts)
+
+    def mounted(self, caller_id: str, engine: str) -> Attachment:
+        """Return it with one Mount more."""
+        for mount in self.mounts:
+            if (mount.caller_id, mount.engine) == (caller_id, engine):
+                return self._with(mount, mount.count + 1)
+        return replace(self, mounts=(*self.mounts, MountCount(caller_id, engine, 1)))
+
+    def unmounted(self, caller_id: str, engine: str) -> Attachment:
+        """Return it with one Mount less: one of `engine`'s if it has any, or else one that it took over."""
+        of_caller = [mount for mount in self.mounts if mount.caller_id == caller_id]
+        if not of_caller:
+            return self
+        least = next((mount for mount in of_caller if mount.engine == engine), of_caller[0])
+        return self._with(least, least.count - 1)
+
+    def without(self, engines: Collection[str]) -> Attachment:
+        """Return it without the Mounts of these engine processes."""
+        return replace(self, mounts=tuple(mount for mount in self.mounts if mount.engine not in engines))
+
+    def _with(self, old: MountCount, count: int) -> Attachment:
+        changed = (replace(mount, count=count) if mount is old else mount for mount in self.mounts)
+        return replace(self, mounts=tuple(mount for mount in changed if mount.count))
+
+
+def parse_name(text: str) -> str:
+    """Return `text` if it can be a volume's name; only what has passed here becomes part of a path.
+
+    Raises: BadRequest.
+    """
+    if not _NAME.fullmatch(text):
+        raise BadRequest(
+            f"cannot use {text[:80]!r} as a volume name: it takes letters, digits, '_', '.' and '-', and starts with a"
+            " letter or a digit"
+        )
+    if len(text) > _NAME_MAX_BYTES:
+        raise BadRequest(f"cannot use {text[:80]!r}... as a volume name: it is longer than {_NAME_MAX_BYTES} bytes")
+    return text
+
+
+def parse_caller_id(text: str) -> str:
+    """Return `text` if it can be the ID of a Mount's caller. Docker sends 64 hexadecimal digits, Podman a constant.
+
+    Raises: BadRequest.
+    """
+    if not text or len(text) > _NAME_MAX_BYTES or not text.isprintable():
+        raise BadRequest(
+            f"cannot use {text[:80]!r} as a caller ID: it takes 1 to {_NAME_MAX_BYTES} printable characters"
+        )
+    return text

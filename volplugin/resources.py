@@ -1,0 +1,102 @@
+"""What pyvol wants in the kernel: frozen values, each with the key of the object it speaks of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class BackingFile:
+    """The file that holds a volume's filesystem, alone in its directory.
+
+    may_create: false once the volume has been created. From then on a missing file is lost data, which a blank one in
+    its place would hide.
+    """
+
+    path: Path
+    size_bytes: int
+    may_create: bool
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """The directory."""
+        return ("backing file", str(self.path.parent))
+
+
+@dataclass(frozen=True)
+class Filesystem:
+    """A complete filesystem, with the directory `tree` in its root, in a backing file."""
+
+    path: Path
+    fs: str
+    tree: str
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """The backing file's path."""
+        return ("filesystem", str(self.path))
+
+
+@dataclass(frozen=True)
+class LoopDevice:
+    """A block device that is the backing file; which one is the kernel's choice."""
+
+    path: Path
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """The backing file's path."""
+        return ("loop device", str(self.path))
+
+
+@dataclass(frozen=True)
+class Mount:
+    """The filesystem in a backing file, mounted. tree: the directory in its root that is handed out."""
+
+    target: Path
+    path: Path
+    fs: str
+    tree: str
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """The mount point."""
+        return ("mount", str(self.target))
+
+
+@dataclass(frozen=True)
+class SourceDirectory:
+    """A directory of the host that may be mounted. It is the user's: nothing here makes, changes or deletes it."""
+
+    path: Path
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """The path."""
+        return ("source directory", str(self.path))
+
+
+@dataclass(frozen=True)
+class BindMount:
+    """A directory of the host, mounted a second time."""
+
+    target: Path
+    source: Path
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """The mount point."""
+        return ("mount", str(self.target))
+
+
+@dataclass(frozen=True)
+class MountPoint:
+    """A mount point below our root, whatever is mounted there: what a sweep finds."""
+
+    target: Path
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """The mount point."""
+        return ("mount", str(self.target))
