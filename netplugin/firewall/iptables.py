@@ -72,7 +72,8 @@ def exceptions(policy: Policy) -> Ruleset:
     A drop in nftables is final, an accept is not: a FORWARD policy of DROP, which dockerd may set, would undo it.
     """
     enter = ("-j ACCEPT",)
-    leave = (f"{_DNATED} -j RETURN", "-j ACCEPT")
+    # The state DNAT is that of a connection, so its answers have it too: they come first.
+    leave = (_ESTABLISHED, f"{_DNATED} -j RETURN", "-j ACCEPT")
     chains = (
         _chain("filter", "PYNET-TO", policy.owner, f"-o {policy.bridge} ", enter),
         _chain("filter", "PYNET-FROM", policy.owner, f"-i {policy.bridge} ", leave),

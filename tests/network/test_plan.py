@@ -172,6 +172,7 @@ nft ipv4 host-N ip daddr 127.0.0.0/8 ct state != { established, related } drop
 ipv4 filter PYNET-TO -o pn-1a2b3c4d -j PYNET-TO-N
 ipv4 filter PYNET-TO-N -j ACCEPT
 ipv4 filter PYNET-FROM -i pn-1a2b3c4d -j PYNET-FROM-N
+ipv4 filter PYNET-FROM-N -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
 ipv4 filter PYNET-FROM-N -m conntrack --ctstate DNAT -j RETURN
 ipv4 filter PYNET-FROM-N -j ACCEPT"""
     )
