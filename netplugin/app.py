@@ -7,19 +7,22 @@ from pathlib import Path
 from typing import Any
 
 from netplugin.driver import KINDS, MIGRATIONS, NetworkDriver
-from netplugin.firewall import base
+from netplugin.firewall import nftables
+from netplugin.firewall.backends import BACKENDS, Name
+from netplugin.firewall.policy import FAMILIES
 from netplugin.kernel.bridge import Bridges
 from netplugin.kernel.iptables import Iptables
 from netplugin.kernel.links import Veths
 from netplugin.kernel.netlink import Netlink
-from netplugin.kernel.ports import HostPorts
+from netplugin.kernel.nfnetlink import Nfnetlink
+from netplugin.kernel.nftables import Nftables
+from netplugin.kernel.ports import PortHolder
 from netplugin.kernel.probe import HostProbe
-from netplugin.kernel.rulesets import Rulesets
+from netplugin.kernel.rulesets import ByFamily
 from netplugin.kernel.sysctl import Sysctls
-from netplugin.plan import FAMILIES
-from netplugin.resources import Bridge, HostPort, Ruleset, Sysctl, Veth
+from netplugin.resources import Bridge, HostPorts, NftPorts, NftRuleset, Ruleset, Sysctl, Veth
 from pluginkit.metrics import Metrics
-from pluginkit.reconcile import Kernel, Reconciler
+from pluginkit.reconcile import Kernel
 from pluginkit.server import create_app
 from pluginkit.service import Running
 from pluginkit.store import Store
@@ -32,29 +35,32 @@ def open_store(state_dir: Path) -> Store:
 
     Raises: StateError: they cannot be used.
     """
-    return Store(state_dir / STATE_FILE, [planned.kind for planned in KINDS], MIGRATIONS)
+    return Store(state_dir / STATE_FILE, KINDS, MIGRATIONS)
 
 
 class Plugin:
     """pynet in this process and network namespace."""
 
-    def __init__(self, state_dir: Path) -> None:
+    def __init__(self, state_dir: Path, firewall: Name) -> None:
         """The kernel is as the records say, and the app answers from now on."""
         self._netlink = Netlink()
-        self._ports = HostPorts()
-        veths = Veths(self._netlink)
+        self._nfnetlink = Nfnetlink()
+        self._ports = PortHolder()
+        backend = BACKENDS[firewall]
+        # Both backends' modules are always there: what the one left behind is swept when the other takes over.
+        nft = ByFamily({family: Nftables(family, nftables.base(family), self._nfnetlink) for family in FAMILIES})
         kernels: Mapping[type[Any], Kernel] = {
             Bridge: Bridges(self._netlink),
-            Veth: veths,
+            Veth: Veths(self._netlink),
             Sysctl: Sysctls(),
-            HostPort: self._ports,
-            Ruleset: Rulesets({family: Iptables(family, base(family)) for family in FAMILIES}),
+            HostPorts: self._ports,
+            Ruleset: ByFamily({family: Iptables(family, backend.iptables_base(family)) for family in FAMILIES}),
+            NftRuleset: nft,
+            NftPorts: nft,
         }
         self._store = open_store(state_dir)
         self._metrics = Metrics("pynet")
-        self._driver = NetworkDriver(
-            self._store, Reconciler(self._store, KINDS, kernels), HostProbe(self._ports, veths)
-        )
+        self._driver = NetworkDriver(self._store, kernels, backend, HostProbe(self._ports, self._netlink))
         self.reconcile()
         self.app = create_app("pynet", ["NetworkDriver"], self._driver.methods(), self._metrics)
 
@@ -67,10 +73,11 @@ class Plugin:
         for held in self._ports.owned():
             self._ports.remove(held)
         self._netlink.close()
+        self._nfnetlink.close()
         self._store.close()
 
 
-def start(state_dir: Path) -> Running:
+def start(state_dir: Path, firewall: Name) -> Running:
     """The plugin runs in this process; return what the service needs of it."""
-    plugin = Plugin(state_dir)
+    plugin = Plugin(state_dir, firewall)
     return Running(plugin.app, plugin.reconcile)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -51,14 +51,20 @@ def serve(
         float,
         typer.Option(envvar="PYNET_RECONCILE_EVERY", min=5.0, help="Seconds between checks of the kernel."),
     ] = 60.0,
+    firewall: Annotated[
+        Literal["auto", "iptables", "nftables"],
+        typer.Option(envvar="PYNET_FIREWALL", help="What programs the firewall; auto: nftables where it works."),
+    ] = "auto",
     log_level: Annotated[str, typer.Option(envvar="PYNET_LOG_LEVEL", help="debug, info, warning or error.")] = "info",
 ) -> None:
     """Answer dockerd until SIGTERM. SIGHUP puts the kernel right at once; networks stay when pynet ends."""
     log.configure(log_level, journald="JOURNAL_STREAM" in os.environ)
     from netplugin import app as plugin
+    from netplugin.kernel import probe
     from pluginkit import listener, service
 
     try:
+        backend = probe.firewall() if firewall == "auto" else firewall
         # Held, by its descriptor, until this process and its worker end.
         _claimed = listener.claim_network_namespace("pynet")
         service.serve(
@@ -68,7 +74,7 @@ def serve(
                 state_dir=state_dir,
                 reconcile_every_s=reconcile_every,
                 check=lambda: plugin.open_store(state_dir).close(),
-                start=lambda: plugin.start(state_dir),
+                start=lambda: plugin.start(state_dir, backend),
             )
         )
     except PluginError as exc:

@@ -9,25 +9,28 @@ from __future__ import annotations
 import logging
 import sqlite3
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface
-from typing import Protocol
+from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface, ip_network
+from typing import Any, Protocol
 
 from netplugin import external, parse, wire
-from netplugin.plan import plan_endpoint, plan_network, veth_names
+from netplugin.firewall.backends import Backend
+from netplugin.firewall.policy import gateway_mode
+from netplugin.plan import bridge_name, plan_endpoint, plan_network, veth_names
 from netplugin.records import Endpoint, Network
 from netplugin.records import Protocol as TransportProtocol
+from netplugin.resources import Family
 from pluginkit.errors import Conflict, NotFound
 from pluginkit.locks import Locks
-from pluginkit.reconcile import Outcome, Planned, Reconciler
+from pluginkit.reconcile import Kernel, Outcome, Planned, Reconciler
 from pluginkit.server import Method
 from pluginkit.store import Kind, Store, create_tables
 
 log = logging.getLogger(__name__)
 
-NETWORKS = Planned(Kind("network", Network, durable=True), plan_network)
-ENDPOINTS = Planned(Kind("endpoint", Endpoint, durable=False), plan_endpoint, parent=NETWORKS.kind)
+NETWORKS = Kind("network", Network, durable=True)
+ENDPOINTS = Kind("endpoint", Endpoint, durable=False)
 KINDS = (NETWORKS, ENDPOINTS)
 
 
@@ -41,6 +44,15 @@ def index_addresses(connection: sqlite3.Connection) -> None:
 
 
 MIGRATIONS = (create_tables, index_addresses)
+
+
+def planned(backend: Backend) -> tuple[Planned[Network], Planned[Endpoint]]:
+    """Return the kinds of records with what they mean under a firewall backend."""
+    return (
+        Planned(NETWORKS, lambda network, _: plan_network(network, backend)),
+        Planned(ENDPOINTS, lambda endpoint, network: plan_endpoint(endpoint, network, backend), parent=NETWORKS),
+    )
+
 
 # A killed engine's containers lose their links while their successors already start.
 _STALE_HOLDER_WAIT_S = 3.0
@@ -59,6 +71,9 @@ class Probe(Protocol):
     def link_exists(self, name: str) -> bool:
         """Tell whether a link of this namespace exists."""
 
+    def default_mtu(self) -> int | None:
+        """Return the MTU of the way out, None if there is none."""
+
     def sandbox_is_gone(self, key: str) -> bool:
         """Tell whether a sandbox has certainly ended; false if that cannot be seen from here."""
 
@@ -66,9 +81,10 @@ class Probe(Protocol):
 class NetworkDriver:
     """NetworkDriver of one host. Locks are per network; two verbs on one network take turns."""
 
-    def __init__(self, store: Store, reconciler: Reconciler, probe: Probe) -> None:
+    def __init__(self, store: Store, kernels: Mapping[type[Any], Kernel], backend: Backend, probe: Probe) -> None:
         self._store = store
-        self._reconciler = reconciler
+        self._networks, self._endpoints = planned(backend)
+        self._reconciler = Reconciler(store, (self._networks, self._endpoints), kernels)
         self._probe = probe
         self._locks = Locks()
 
@@ -96,9 +112,15 @@ class NetworkDriver:
             Method("NetworkDriver.DiscoverDelete", wire.DiscoveryRequest, self.discover),
         )
 
-    def gw_alloc_check(self, _request: wire.GwAllocCheckRequest) -> wire.GwAllocCheckAnswer:
-        """Return that the engine shall reserve a gateway address: the bridge bears it, also of an internal network."""
-        return wire.GwAllocCheckAnswer()
+    def gw_alloc_check(self, request: wire.GwAllocCheckRequest) -> wire.GwAllocCheckAnswer:
+        """Return whether the engine need not reserve a gateway address: the bridge bears one unless it is isolated.
+
+        Raises: BadRequest: the options cannot be used; nothing has been reserved yet.
+        """
+        options = parse.parse_network_options(request.Options or {})
+        return wire.GwAllocCheckAnswer(
+            SkipIPv4=options.gateway_mode_ipv4 == "isolated", SkipIPv6=options.gateway_mode_ipv6 == "isolated"
+        )
 
     def allocate_network(self, request: wire.CreateNetworkRequest) -> wire.AllocateNetworkAnswer:
         """Return the options unchanged: a bridge needs nothing that a swarm manager could hand out."""
@@ -119,17 +141,19 @@ class NetworkDriver:
         network = parse.parse_network(request)
         self._evict_overlapping(network)
         with self._locks.hold(network.id):
-            row = self._store.get(NETWORKS.kind, network.id)
-            if row is not None and row.current not in (None, network):
+            row = self._store.get(NETWORKS, network.id)
+            known = row.current if row else None
+            network = self._decided(network, known)
+            if known not in (None, network):
                 raise Conflict(f"cannot create network {network.id[:12]}: it exists with other properties; delete it")
-            self._reconciler.transition(NETWORKS, network.id, network)
+            self._reconciler.transition(self._networks, network.id, network)
 
     def delete_network(self, request: wire.NetworkRequest) -> None:
         """The network is gone, with all endpoints that the engine forgot to delete."""
         with self._locks.hold(request.NetworkID):
-            for row in self._store.rows(ENDPOINTS.kind, parent=request.NetworkID):
-                self._reconciler.transition(ENDPOINTS, row.id, None)
-            self._reconciler.transition(NETWORKS, request.NetworkID, None)
+            for row in self._store.rows(ENDPOINTS, parent=request.NetworkID):
+                self._reconciler.transition(self._endpoints, row.id, None)
+            self._reconciler.transition(self._networks, request.NetworkID, None)
 
     def create_endpoint(self, request: wire.CreateEndpointRequest) -> wire.CreateEndpointAnswer:
         """The endpoint exists, its link ready to be moved; return the MAC address if the engine left it open.
@@ -141,8 +165,8 @@ class NetworkDriver:
             endpoint = parse.parse_endpoint(request, network)
             for stale in self._same_address(endpoint):
                 log.warning("endpoint %s is stale: %s has its address now", stale[:12], endpoint.id[:12])
-                self._reconciler.transition(ENDPOINTS, stale, None)
-            self._reconciler.transition(ENDPOINTS, endpoint.id, endpoint, parent=network.id)
+                self._reconciler.transition(self._endpoints, stale, None)
+            self._reconciler.transition(self._endpoints, endpoint.id, endpoint, parent=network.id)
         # Docker takes any MAC address in the answer for an override, even the one that it had asked for.
         asked = request.Interface is not None and request.Interface.MacAddress
         return wire.CreateEndpointAnswer(wire.EndpointInterface(MacAddress="" if asked else endpoint.mac))
@@ -154,7 +178,7 @@ class NetworkDriver:
     def delete_endpoint(self, request: wire.EndpointRequest) -> None:
         """The endpoint is gone, with its link and ports."""
         with self._locks.hold(request.NetworkID):
-            self._reconciler.transition(ENDPOINTS, request.EndpointID, None)
+            self._reconciler.transition(self._endpoints, request.EndpointID, None)
 
     def join(self, request: wire.JoinRequest) -> wire.JoinAnswer:
         """The endpoint belongs to the sandbox; return the link for the engine to move there, and the gateways."""
@@ -165,16 +189,17 @@ class NetworkDriver:
         _, peer = veth_names(endpoint.id)
         return wire.JoinAnswer(
             wire.InterfaceName(peer, network.options.interface_prefix),
-            Gateway=_gateway(network, endpoint.address4),
-            GatewayIPv6=_gateway(network, endpoint.address6),
+            Gateway=_gateway(network, "ipv4", endpoint.address4),
+            GatewayIPv6=_gateway(network, "ipv6", endpoint.address6),
+            StaticRoutes=_static_routes(network, endpoint),
         )
 
     def leave(self, request: wire.EndpointRequest) -> None:
         """The endpoint belongs to no sandbox and has no ports; its link stays until DeleteEndpoint."""
         with self._locks.hold(request.NetworkID):
-            row = self._store.get(ENDPOINTS.kind, request.EndpointID)
+            row = self._store.get(ENDPOINTS, request.EndpointID)
             if row is not None and row.current is not None:
-                self._change(replace(row.current, sandbox="", ports=()))
+                self._change(replace(row.current, sandbox="", ports=(), former_ports=row.current.ports))
 
     def program_external_connectivity(self, request: wire.ExternalConnectivityRequest) -> None:
         """Exactly the ports of the port map are open on the host. An internal network opens none.
@@ -202,30 +227,31 @@ class NetworkDriver:
     def revoke_external_connectivity(self, request: wire.EndpointRequest) -> None:
         """The endpoint has no ports on the host."""
         with self._locks.hold(request.NetworkID):
-            row = self._store.get(ENDPOINTS.kind, request.EndpointID)
+            row = self._store.get(ENDPOINTS, request.EndpointID)
             if row is not None and row.current is not None:
-                self._change(replace(row.current, ports=()))
+                former = row.current.ports or row.current.former_ports
+                self._change(replace(row.current, ports=(), former_ports=former))
 
     def reconcile(self) -> Outcome:
         """Records and kernel agree, endpoints of dead sandboxes are gone; failures were logged."""
         with self._locks.hold_all():
-            for row in self._store.rows(ENDPOINTS.kind):
+            for row in self._store.rows(ENDPOINTS):
                 if row.current is not None and self._is_stale(row.current):
                     log.warning("endpoint %s is stale: its link died with its sandbox", row.id[:12])
-                    self._reconciler.transition(ENDPOINTS, row.id, None)
+                    self._reconciler.transition(self._endpoints, row.id, None)
             return self._reconciler.reconcile()
 
     def _change(self, endpoint: Endpoint) -> None:
-        self._reconciler.transition(ENDPOINTS, endpoint.id, endpoint)
+        self._reconciler.transition(self._endpoints, endpoint.id, endpoint)
 
     def _network(self, network_id: str) -> Network:
-        row = self._store.get(NETWORKS.kind, network_id)
+        row = self._store.get(NETWORKS, network_id)
         if row is None or row.current is None:
             raise NotFound(f"cannot use network {network_id[:12]}: this driver never made it; delete and re-create it")
         return row.current
 
     def _endpoint(self, endpoint_id: str) -> Endpoint:
-        row = self._store.get(ENDPOINTS.kind, endpoint_id)
+        row = self._store.get(ENDPOINTS, endpoint_id)
         if row is None or row.current is None:
             raise NotFound(f"cannot use endpoint {endpoint_id[:12]}: it is not known; restart the container")
         return row.current
@@ -236,7 +262,7 @@ class NetworkDriver:
             row
             for field, address in (("address4", endpoint.address4), ("address6", endpoint.address6))
             if address is not None
-            for row in self._store.find(ENDPOINTS.kind, endpoint.network_id, field, str(address))
+            for row in self._store.find(ENDPOINTS, endpoint.network_id, field, str(address))
         ]
         return {row.id for row in rows} - {endpoint.id}
 
@@ -249,27 +275,45 @@ class NetworkDriver:
             return any(binding.HostPort == 0 or binding.HostPortEnd > binding.HostPort for binding in bindings)
         deadline = time.monotonic() + _STALE_HOLDER_WAIT_S
         while True:
-            row = self._store.get(ENDPOINTS.kind, holder)
+            row = self._store.get(ENDPOINTS, holder)
             if row is None or row.current is None or self._is_stale(row.current):
                 if row is not None:
                     with self._locks.hold(row.parent):
-                        self._reconciler.transition(ENDPOINTS, holder, None)
+                        self._reconciler.transition(self._endpoints, holder, None)
                 return True
             # Only while its engine is starting can a dead sandbox still have its link; the living are not waited for.
             if time.monotonic() > deadline or not self._probe.sandbox_is_gone(row.current.sandbox):
                 return False
             time.sleep(0.1)
 
+    def _decided(self, network: Network, known: Network | None) -> Network:
+        """Return `network` with what is decided once, at its creation."""
+        if known is not None:
+            return replace(network, mtu=known.mtu, adopted=known.adopted)
+        bridge = network.options.bridge_name
+        return replace(
+            network,
+            mtu=network.options.mtu or self._probe.default_mtu() or network.mtu,
+            adopted=bool(bridge) and self._probe.link_exists(bridge),
+        )
+
     def _evict_overlapping(self, network: Network) -> None:
         """No other network of the same address space overlaps: its pool was released, so its deletion was missed.
 
         Raises: Conflict: the other one is in use, or its subnet was given by another IPAM.
         """
-        for row in self._store.rows(NETWORKS.kind):
+        for row in self._store.rows(NETWORKS):
             other = row.current
-            if other is None or other.id == network.id or not _overlap(other, network):
+            if other is None or other.id == network.id:
                 continue
-            endpoints = [child.current for child in self._store.rows(ENDPOINTS.kind, parent=other.id)]
+            if bridge_name(other) == bridge_name(network):
+                raise Conflict(
+                    f"cannot create network {network.id[:12]}: its bridge {bridge_name(network)} is that of network"
+                    f" {other.id[:12]}; choose another name"
+                )
+            if not _overlap(other, network):
+                continue
+            endpoints = [child.current for child in self._store.rows(ENDPOINTS, parent=other.id)]
             alive = any(endpoint is not None and not self._is_stale(endpoint) for endpoint in endpoints)
             if alive or _address_spaces(other) != _address_spaces(network):
                 raise Conflict(
@@ -280,12 +324,22 @@ class NetworkDriver:
             self.delete_network(wire.NetworkRequest(other.id))
 
 
-def _gateway(network: Network, address: IPv4Interface | IPv6Interface | None) -> str:
+def _gateway(network: Network, family: Family, address: IPv4Interface | IPv6Interface | None) -> str:
     """Return the gateway of the subnet that holds `address`; "" if there is none or it leads nowhere."""
-    if address is None or network.internal:
+    if address is None or network.internal or gateway_mode(network, family) == "isolated":
         return ""
-    gateways = (subnet.gateway for subnet in network.subnets if subnet.gateway and address.ip in subnet.pool)
-    return str(next(gateways, ""))
+    subnets = (subnet for subnet in network.subnets if address.ip in subnet.pool)
+    return next((str(subnet.router or subnet.gateway or "") for subnet in subnets), "")
+
+
+def _static_routes(network: Network, endpoint: Endpoint) -> list[wire.StaticRoute]:
+    """Return the network's routes in the families that the endpoint has."""
+    versions = {address.version for address in (endpoint.address4, endpoint.address6) if address is not None}
+    return [
+        wire.StaticRoute(route.destination, 0 if route.next_hop else 1, route.next_hop)
+        for route in network.options.routes
+        if ip_network(route.destination).version in versions
+    ]
 
 
 def _overlap(one: Network, other: Network) -> bool:

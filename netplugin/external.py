@@ -6,7 +6,8 @@ then holds the port that was found, so that a restart finds it again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from itertools import chain
 from typing import Any
@@ -46,49 +47,85 @@ def parse_port_map(options: Mapping[str, Any] | None) -> tuple[PortBinding, ...]
 def choose_ports(
     bindings: Iterable[PortBinding], network: Network, endpoint: Endpoint, ephemeral: range, is_free: IsFree
 ) -> tuple[PublishedPort, ...]:
-    """Return a published port for each binding.
+    """Return the published ports for the bindings, neighbouring ones as one run.
 
-    A binding of one host port gets that, free or not: whoever then fails to hold it knows who has it.
+    A binding of one host port gets that, free or not: whoever then fails to hold it knows who has it. Another gets the
+    port that it had last, if that is free.
 
     Raises: BadRequest: a host address that the endpoint cannot be reached by; Exhausted: no port of a range is free.
     """
     chosen: list[PublishedPort] = []
     taken: set[tuple[Protocol, int]] = set()
+    former = {(port.protocol, port.container_port): port.host_port for port in endpoint.former_ports if port.count == 1}
     for binding in bindings:
         protocol = _PROTOCOLS[binding.Proto]
         host4, host6 = _host_addresses(binding, network, endpoint)
         addresses = [address for address in (host4, host6) if address is not None]
         if not addresses:
             continue
-        for port in _candidates(binding, ephemeral, endpoint.id):
-            only_choice = binding.HostPort and binding.HostPortEnd <= binding.HostPort
-            if only_choice or ((protocol, port) not in taken and is_free(protocol, addresses, port)):
-                break
-        else:
-            first, last = binding.HostPort or ephemeral[0], binding.HostPortEnd or ephemeral[-1]
-            raise Exhausted(
-                f"cannot publish port {binding.Port}/{protocol}: all ports are allocated in {first}-{last}; free one"
-            )
+        port = binding.HostPort
+        if not port or binding.HostPortEnd > port:
+            choices = binding_range(binding, ephemeral)
+            last = former.get((protocol, binding.Port), 0)
+            port = _first_free(choices, last, endpoint.id if not port else "", protocol, addresses, taken, is_free)
+            if not port:
+                raise Exhausted(
+                    f"cannot publish port {binding.Port}/{protocol}: all ports are allocated in"
+                    f" {choices[0]}-{choices[-1]}; free one"
+                )
         taken.add((protocol, port))
         chosen.append(PublishedPort(protocol, binding.Port, port, host4, host6))
-    return tuple(chosen)
+    return _as_runs(chosen)
 
 
-def _candidates(binding: PortBinding, ephemeral: range, endpoint_id: str) -> Iterator[int]:
-    if binding.HostPort:
-        return iter(range(binding.HostPort, max(binding.HostPort, binding.HostPortEnd) + 1))
-    # Each endpoint starts elsewhere, so that a port that became free is not given to the next one at once.
-    start = int.from_bytes(endpoint_id.encode()[:8]) % len(ephemeral)
-    return chain(ephemeral[start:], ephemeral[:start])
+def binding_range(binding: PortBinding, ephemeral: range) -> range:
+    """Return the host ports that a binding may get."""
+    return range(binding.HostPort, binding.HostPortEnd + 1) if binding.HostPort else ephemeral
+
+
+def _first_free(
+    choices: range,
+    last: int,
+    start_by: str,
+    protocol: Protocol,
+    addresses: list[IPv4Address | IPv6Address],
+    taken: set[tuple[Protocol, int]],
+    is_free: IsFree,
+) -> int:
+    """Return a free port, 0 if there is none; ephemeral ones are looked for from another place for each endpoint."""
+    # So that a port that became free is not given to the next one at once.
+    start = int.from_bytes(start_by.encode()[:8]) % len(choices) if start_by else 0
+    first = [last] if last in choices else []
+    for port in chain(first, choices[start:], choices[:start]):
+        if (protocol, port) not in taken and is_free(protocol, addresses, port):
+            return port
+    return 0
+
+
+def _as_runs(ports: list[PublishedPort]) -> tuple[PublishedPort, ...]:
+    """Return the same ports with consecutive ones joined, whatever order the engine sent them in."""
+    runs: list[PublishedPort] = []
+    order = sorted(set(ports), key=lambda port: (port.protocol, str(port.host4), str(port.host6), port.host_port))
+    for port in order:
+        run = runs[-1] if runs else None
+        if run is not None and port == replace(
+            run, container_port=run.container_port + run.count, host_port=run.host_port + run.count, count=1
+        ):
+            runs[-1] = replace(run, count=run.count + 1)
+        else:
+            runs.append(port)
+    return tuple(runs)
 
 
 def _host_addresses(
     binding: PortBinding, network: Network, endpoint: Endpoint
 ) -> tuple[IPv4Address | None, IPv6Address | None]:
+    """Return where a binding is open, None for a family in which it is not."""
     if not binding.HostIP:
-        default = network.options.host_binding_ipv4
-        host4 = (default or _ANY4) if endpoint.address4 else None
-        host6 = _ANY6 if endpoint.address6 and default is None else None
+        default4, default6 = network.options.host_binding_ipv4, network.options.host_binding_ipv6
+        either = default4 is not None or default6 is not None
+        host4 = (default4 or (None if either else _ANY4)) if endpoint.address4 else None
+        host6 = (default6 or (None if either else _ANY6)) if endpoint.address6 else None
     else:
         try:
             host = ip_address(binding.HostIP)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
 from typing import Any, TypeVar
 
 from netplugin import wire
-from netplugin.options import parse_options
+from netplugin.options import NetworkOptions, parse_options
 from netplugin.records import Endpoint, Network, Subnet
 from pluginkit.errors import BadRequest
 
@@ -40,9 +40,6 @@ def parse_network(request: wire.CreateNetworkRequest) -> Network:
     Raises: BadRequest: no subnet, an address that is none, a gateway outside of its subnet, a bad option.
     """
     options = request.Options or {}
-    generic = options.get(GENERIC) or {}
-    if not isinstance(generic, dict):
-        raise BadRequest(f"cannot create network: {GENERIC} holds no options but {type(generic).__name__}")
     subnets4 = _parse_subnets(request.IPv4Data or (), IPv4Network, IPv4Interface)
     subnets6 = _parse_subnets(request.IPv6Data or (), IPv6Network, IPv6Interface)
     if not subnets4 and not subnets6:
@@ -52,8 +49,32 @@ def parse_network(request: wire.CreateNetworkRequest) -> Network:
         subnets4=subnets4,
         subnets6=subnets6,
         internal=bool(options.get(INTERNAL)),
-        options=parse_options(generic),
+        options=parse_network_options(options),
     )
+
+
+def parse_network_options(options: Mapping[str, Any]) -> NetworkOptions:
+    """Return what a network's `-o` options say together.
+
+    Raises: BadRequest: a bad option, or two that contradict each other.
+    """
+    generic = options.get(GENERIC) or {}
+    if not isinstance(generic, dict):
+        raise BadRequest(f"cannot create network: {GENERIC} holds no options but {type(generic).__name__}")
+    parsed = parse_options(generic)
+    modes = {parsed.gateway_mode_ipv4, parsed.gateway_mode_ipv6}
+    if "isolated" in modes and not options.get(INTERNAL):
+        raise BadRequest("cannot create network: gateway mode isolated leaves no way out; add --internal")
+    if parsed.publish_from and "nat-unprotected" in modes:
+        raise BadRequest(
+            "cannot create network: publish_from restricts what gateway mode nat-unprotected opens to all; use nat"
+        )
+    if not parsed.masquerade and (parsed.host_ipv4 or parsed.host_ipv6):
+        raise BadRequest(
+            "cannot create network: com.docker.network.host_ipv4 and host_ipv6 are the addresses that masqueraded"
+            " traffic carries, but enable_ip_masquerade is false; leave one of them out"
+        )
+    return parsed
 
 
 def parse_endpoint(request: wire.CreateEndpointRequest, network: Network) -> Endpoint:
@@ -87,11 +108,21 @@ def _parse_subnets(
         pool = _parse(network_type, entry.Pool, "subnet")
         if pool.prefixlen == 0:
             raise BadRequest(f"cannot create network: the subnet {pool} is no subnet; give one with --subnet")
-        gateway = _parse(interface_type, entry.Gateway, "gateway").ip if entry.Gateway else None
-        if gateway is not None and gateway not in pool:
-            raise BadRequest(f"cannot create network: the gateway {gateway} is outside of the subnet {pool}")
-        subnets.append(Subnet(pool, gateway, entry.AddressSpace))
+        gateway = _inside(pool, interface_type, entry.Gateway, "gateway")
+        # Docker's word for "the way out is another machine on this bridge".
+        router = (entry.AuxAddresses or {}).get(f"DefaultGatewayIPv{pool.version}", "")
+        subnets.append(Subnet(pool, gateway, entry.AddressSpace, _inside(pool, interface_type, router, "gateway")))
     return tuple(subnets)
+
+
+def _inside(pool: N, interface_type: Callable[[str], Any], text: str, what: str) -> Any:
+    """Return the address `text` of `pool`, None for ""."""
+    if not text:
+        return None
+    address = _parse(interface_type, text, what).ip
+    if address not in pool:
+        raise BadRequest(f"cannot create network: the {what} {address} is outside of the subnet {pool}")
+    return address
 
 
 def _parse(wanted: Callable[[str], P], text: str, what: str) -> P:

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-from ipaddress import ip_interface
+from ipaddress import IPv4Interface, IPv6Interface, ip_interface
 
-from netplugin.firewall import endpoint_rules, network_rules
+from netplugin.firewall.backends import Backend
+from netplugin.firewall.policy import endpoint_openings, gateway_mode, network_policies
 from netplugin.records import Endpoint, Network
-from netplugin.resources import Bridge, Family, HostPort, Sysctl, Veth
+from netplugin.resources import Bridge, Family, HostPorts, Sysctl, Veth
 from pluginkit.reconcile import Resource
-
-FAMILIES: tuple[Family, ...] = ("ipv4", "ipv6")
 
 
 def bridge_name(network: Network) -> str:
     """Return the name of the network's bridge."""
-    return f"pn-{network.id[:8]}"
+    return network.options.bridge_name or f"pn-{network.id[:8]}"
 
 
 def veth_names(endpoint_id: str) -> tuple[str, str]:
@@ -23,33 +22,42 @@ def veth_names(endpoint_id: str) -> tuple[str, str]:
     return f"pnv{endpoint_id[:8]}", f"pnc{endpoint_id[:8]}"
 
 
-def plan_network(network: Network, _parent: None) -> tuple[Resource, ...]:
+def plan_network(network: Network, backend: Backend) -> tuple[Resource, ...]:
     """Return the bridge, what lets it route, and its rules."""
     bridge = bridge_name(network)
-    has6 = bool(network.subnets6)
-    gateways = tuple(
-        ip_interface((subnet.gateway, subnet.pool.prefixlen))
-        for subnet in network.subnets
-        if subnet.gateway is not None
-    )
+    has6 = bool(network.subnets6) and gateway_mode(network, "ipv6") != "isolated"
+    policies = network_policies(network, bridge)
     resources: list[Resource] = [
-        Bridge(bridge, _bridge_mac(network.id), network.options.mtu, gateways, f"pynet network {network.id}"),
-        # Without an IPv6 subnet the bridge must not have a link-local address by which containers reach the host.
-        Sysctl(f"net/ipv6/conf/{bridge}/disable_ipv6", "0" if has6 else "1", optional=not has6),
+        Bridge(
+            bridge,
+            _bridge_mac(network.id),
+            network.mtu,
+            _bridge_addresses(network),
+            f"pynet network {network.id}",
+            network.adopted,
+        ),
     ]
-    if has6:
-        # The host decides where it goes, no router advertisement from a container does.
-        resources.append(Sysctl(f"net/ipv6/conf/{bridge}/accept_ra", "0"))
-    if not network.internal:
-        resources.append(Sysctl("net/ipv4/ip_forward", "1"))
-        resources.append(Sysctl(f"net/ipv4/conf/{bridge}/route_localnet", "1"))
+    if not network.adopted:
+        # Without an IPv6 subnet the bridge must not have a link-local address by which containers reach the host.
+        resources.append(Sysctl(f"net/ipv6/conf/{bridge}/disable_ipv6", "0" if has6 else "1", optional=not has6))
         if has6:
+            # The host decides where it goes, no router advertisement from a container does.
+            resources.append(Sysctl(f"net/ipv6/conf/{bridge}/accept_ra", "0"))
+    for policy in policies:
+        if policy.enter == "none":
+            continue
+        if policy.family == "ipv6":
             resources.append(Sysctl("net/ipv6/conf/all/forwarding", "1"))
-    resources += [network_rules(network, bridge, family) for family in _families(network)]
+            continue
+        resources.append(Sysctl("net/ipv4/ip_forward", "1"))
+        if policy.translate:
+            resources.append(Sysctl(f"net/ipv4/conf/{bridge}/route_localnet", "1"))
+    for policy in policies:
+        resources += backend.network(policy)
     return tuple(resources)
 
 
-def plan_endpoint(endpoint: Endpoint, network: Network) -> tuple[Resource, ...]:
+def plan_endpoint(endpoint: Endpoint, network: Network, backend: Backend) -> tuple[Resource, ...]:
     """Return the pair, the host ports held and the rules that lead to them."""
     name, peer = veth_names(endpoint.id)
     resources: list[Resource] = [
@@ -58,7 +66,7 @@ def plan_endpoint(endpoint: Endpoint, network: Network) -> tuple[Resource, ...]:
             peer=peer,
             peer_mac=endpoint.mac,
             bridge=bridge_name(network),
-            mtu=network.options.mtu,
+            mtu=network.mtu,
             hairpin=bool(endpoint.ports),
             isolated=not network.options.icc,
             alias=f"pynet endpoint {endpoint.id}",
@@ -66,18 +74,34 @@ def plan_endpoint(endpoint: Endpoint, network: Network) -> tuple[Resource, ...]:
         # The end in the bridge is a port, not a host: it needs no address, so no link-local one either.
         Sysctl(f"net/ipv6/conf/{name}/disable_ipv6", "1", optional=True),
     ]
-    for port in endpoint.ports:
-        hosts = [host for host in (port.host4, port.host6) if host is not None]
-        resources += [HostPort(port.protocol, host, port.host_port, endpoint.id) for host in hosts]
-    for family in FAMILIES:
-        rules = endpoint_rules(endpoint, family)
-        if rules is not None:
-            resources.append(rules)
+    opened = [
+        (policy, endpoint_openings(endpoint, policy)) for policy in network_policies(network, bridge_name(network))
+    ]
+    # No rule leads to a port before all of them are held.
+    resources += [
+        HostPorts(opening.protocol, opening.host, opening.host_port, endpoint.id, opening.count)
+        for _, openings in opened
+        for opening in openings
+        if opening.host is not None
+    ]
+    for policy, openings in opened:
+        resources += backend.endpoint(endpoint.id, policy, openings)
     return tuple(resources)
 
 
-def _families(network: Network) -> list[Family]:
-    return [family for family, subnets in zip(FAMILIES, (network.subnets4, network.subnets6), strict=True) if subnets]
+def _bridge_addresses(network: Network) -> tuple[IPv4Interface | IPv6Interface, ...]:
+    return tuple(
+        ip_interface((subnet.gateway, subnet.pool.prefixlen))
+        for subnet in network.subnets
+        if subnet.gateway is not None and _has_address(network, "ipv4" if subnet.pool.version == 4 else "ipv6")
+    )
+
+
+def _has_address(network: Network, family: Family) -> bool:
+    """Tell whether the host has an address on the bridge, so that the gateway is the host."""
+    if gateway_mode(network, family) == "isolated":
+        return False
+    return not (family == "ipv4" and network.options.inhibit_ipv4)
 
 
 def _bridge_mac(network_id: str) -> str:

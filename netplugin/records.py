@@ -1,4 +1,4 @@
-"""What pynet remembers: what the engine told it, parsed, and nothing that the kernel told it."""
+"""What pynet remembers: what the engine told it and what was decided then, and nothing that the kernel told it."""
 
 from __future__ import annotations
 
@@ -16,11 +16,16 @@ Protocol = Literal["tcp", "udp", "sctp"]
 
 @dataclass(frozen=True)
 class Subnet(Generic[N, A]):
-    """One subnet of a network. gateway: the bridge's address in it; None: the bridge has none."""
+    """One subnet of a network.
+
+    gateway: the bridge's address in it; None: it has none. router: where containers send what leaves the subnet, if
+    that is not the bridge.
+    """
 
     pool: N
     gateway: A | None
     address_space: str
+    router: A | None = None
 
 
 Subnet4 = Subnet[IPv4Network, IPv4Address]
@@ -29,13 +34,18 @@ Subnet6 = Subnet[IPv6Network, IPv6Address]
 
 @dataclass(frozen=True)
 class Network:
-    """A network, from CreateNetwork to DeleteNetwork."""
+    """A network, from CreateNetwork to DeleteNetwork.
+
+    mtu: decided at creation. adopted: the bridge was there before the network and stays after it.
+    """
 
     id: str
     subnets4: tuple[Subnet4, ...]
     subnets6: tuple[Subnet6, ...]
     internal: bool
     options: NetworkOptions
+    mtu: int = 1500
+    adopted: bool = False
 
     @property
     def subnets(self) -> tuple[Subnet4 | Subnet6, ...]:
@@ -45,9 +55,9 @@ class Network:
 
 @dataclass(frozen=True)
 class PublishedPort:
-    """One port of an endpoint, open on the host.
+    """A run of `count` ports of an endpoint, open on the host: container_port + n as host_port + n.
 
-    host4, host6: the address on which it is open, the unspecified one for all; None: not open in that family.
+    host4, host6: the address on which they are open, the unspecified one for all; None: not open in that family.
     """
 
     protocol: Protocol
@@ -55,11 +65,16 @@ class PublishedPort:
     host_port: int
     host4: IPv4Address | None
     host6: IPv6Address | None
+    count: int = 1
 
 
 @dataclass(frozen=True)
 class Endpoint:
-    """An endpoint, from CreateEndpoint to DeleteEndpoint. sandbox: the engine's key while joined, else ""."""
+    """An endpoint, from CreateEndpoint to DeleteEndpoint.
+
+    sandbox: the engine's key while joined, else "". ports: what is published. former_ports: what was published last, so
+    that the engine, which revokes and programs an endpoint when others come and go, gets the same ports again.
+    """
 
     id: str
     network_id: str
@@ -68,3 +83,4 @@ class Endpoint:
     mac: str
     sandbox: str = ""
     ports: tuple[PublishedPort, ...] = ()
+    former_ports: tuple[PublishedPort, ...] = ()

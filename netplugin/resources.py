@@ -13,13 +13,18 @@ Family = Literal["ipv4", "ipv6"]
 
 @dataclass(frozen=True)
 class Bridge:
-    """A bridge that is up and has these addresses and no others."""
+    """A bridge that is up and has these addresses and no others.
+
+    adopted: it belongs to somebody else: it must exist, keeps its MAC address, MTU, alias and other addresses, and
+    is never deleted.
+    """
 
     name: str
     mac: str
     mtu: int
     addresses: tuple[IPv4Interface | IPv6Interface, ...]
     alias: str
+    adopted: bool = False
 
     @property
     def key(self) -> tuple[str, ...]:
@@ -65,18 +70,19 @@ class Sysctl:
 
 
 @dataclass(frozen=True)
-class HostPort:
-    """A host port that nobody else can open while `owner`, an endpoint's ID, has it."""
+class HostPorts:
+    """A run of `count` host ports that nobody else can open while `owner`, an endpoint's ID, has them."""
 
     protocol: Protocol
     address: IPv4Address | IPv6Address
     port: int
     owner: str
+    count: int = 1
 
     @property
     def key(self) -> tuple[str, ...]:
-        """The port and who has it: two owners of one port are two resources, of which only one can be ensured."""
-        return ("port", self.protocol, str(self.address), str(self.port), self.owner)
+        """The ports and who has them: two owners of one port are two resources, of which only one can be ensured."""
+        return ("port", self.protocol, str(self.address), str(self.port), str(self.count), self.owner)
 
 
 @dataclass(frozen=True)
@@ -98,13 +104,22 @@ class Chain:
 
 
 @dataclass(frozen=True)
-class Base:
-    """The chains, by table and name, that all rulesets of a family hang on, and the jumps that lead to them.
+class BaseChain:
+    """A chain that rulesets hang on. rules: what it always holds; None: the jumps to the chains of rulesets."""
 
-    Each jump stands at the head of its parent, before everything of others.
+    table: str
+    name: str
+    rules: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Base:
+    """The chains that all rulesets of a family hang on, and the jumps that lead to them from the built-in chains.
+
+    Each jump stands at the head of its parent, before everything of others but the administrator's DOCKER-USER.
     """
 
-    chains: tuple[tuple[str, str], ...]
+    chains: tuple[BaseChain, ...]
     jumps: tuple[Jump, ...]
 
 
@@ -123,3 +138,68 @@ class Ruleset:
     def key(self) -> tuple[str, ...]:
         """The family and the owner."""
         return ("rules", self.family, self.owner)
+
+
+@dataclass(frozen=True)
+class NftChain:
+    """A chain of our nftables table, with its rules in the words of nft.
+
+    Packets come to it by the name of an interface, looked up in the verdict map `map`; "" for a chain that others name.
+    """
+
+    name: str
+    rules: tuple[str, ...]
+    map: str
+    interface: str
+
+
+@dataclass(frozen=True)
+class NftRuleset:
+    """All nftables chains of one network in one family. Their names end in "-" and `owner`."""
+
+    family: Family
+    owner: str
+    chains: tuple[NftChain, ...]
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """The family and the owner."""
+        return ("nft-rules", self.family, self.owner)
+
+
+@dataclass(frozen=True)
+class NftBase:
+    """What the rulesets and ports of a family hang on: the table's text for nft -f, and the names of its maps and sets.
+
+    by_interface: verdict maps by which packets find chains. by_port: maps and sets that hold elements of endpoints.
+    """
+
+    table: str
+    text: str
+    by_interface: tuple[str, ...]
+    by_port: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class NftElement:
+    """An element of a map or set of our table: packed key, end of the key's interval, packed data or verdict chain."""
+
+    set: str
+    key: bytes
+    key_end: bytes = b""
+    data: bytes = b""
+    chain: str = ""
+
+
+@dataclass(frozen=True)
+class NftPorts:
+    """All map elements of one endpoint in one family."""
+
+    family: Family
+    owner: str
+    elements: tuple[NftElement, ...]
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """The family and the owner."""
+        return ("nft-ports", self.family, self.owner)

@@ -134,13 +134,22 @@ class InterfaceName:
 
 
 @dataclass(frozen=True)
+class StaticRoute:
+    """A route in the sandbox. RouteType 0: by NextHop; 1: on the link."""
+
+    Destination: str
+    RouteType: int
+    NextHop: str
+
+
+@dataclass(frozen=True)
 class JoinAnswer:
     """Answer to Join. Without a gateway and without DisableGatewayService dockerd would add docker_gwbridge."""
 
     InterfaceName: InterfaceName
     Gateway: str = ""
     GatewayIPv6: str = ""
-    StaticRoutes: list[dict[str, Any]] = field(default_factory=list)
+    StaticRoutes: list[StaticRoute] = field(default_factory=list)
     DisableGatewayService: bool = True
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from netplugin.resources import Chain, Jump
+from netplugin.resources import BaseChain, Chain, Jump
 
 Place = tuple[str, str]
 # Rules by table and chain, in the words of iptables-save without the leading "-A CHAIN".
@@ -19,12 +19,14 @@ class Batch:
         self._have = have
         self._touched: dict[Place, None] = {}
         self._refilled: set[Place] = set()
-        self._heads: dict[Place, tuple[str, ...]] = {}
+        self._heads: dict[Place, str] = {}
 
-    def declare(self, table: str, name: str) -> None:
-        """The chain exists; its rules are what they were."""
-        if (table, name) not in self.after:
-            self._set((table, name), ())
+    def declare(self, chain: BaseChain) -> None:
+        """The chain exists; its rules are its own, or what they were if it has none of its own."""
+        place = (chain.table, chain.name)
+        if place not in self.after or chain.rules not in (None, self.after[place]):
+            self._set(place, chain.rules or ())
+            self._refilled.add(place)
 
     def fill(self, chain: Chain) -> None:
         """The chain has its rules and no others, and its parent jumps to it."""
@@ -36,12 +38,13 @@ class Batch:
             self._set(parent, (*jumps, chain.jump.rule))
 
     def put_first(self, jumps: Sequence[Jump]) -> None:
-        """The jumps stand at the head of their parents, in this order. Applying fails if one of `have` has vanished."""
+        """The jumps stand at the heads of their parents, one in each. Applying fails if one of `have` has vanished."""
         for jump in jumps:
             place = (jump.table, jump.parent)
-            self._heads[place] = (*self._heads.get(place, ()), jump.rule)
-        for place, head in self._heads.items():
-            self._set(place, (*head, *(rule for rule in self.after.get(place, ()) if rule not in head)))
+            self._heads[place] = jump.rule
+            others = [rule for rule in self.after.get(place, ()) if rule != jump.rule]
+            others.insert(_position(others), jump.rule)
+            self._set(place, tuple(others))
 
     def drop_rule(self, table: str, chain: str, rule: str) -> None:
         """The chain, if it exists, does not have the rule."""
@@ -79,12 +82,23 @@ class Batch:
             return (declaration, [], [f"-X {name}"]) if old is not None else ([], [], [])
         if old is None or place in self._refilled:
             return declaration, [f"-A {name} {rule}" for rule in new], []
-        head = self._heads.get(place, ())
-        changes = [f"-D {name} {rule}" for rule in old if rule not in new or rule in head]
-        changes += [f"-I {name} 1 {rule}" for rule in reversed(head)]
-        changes += [f"-A {name} {rule}" for rule in new if rule not in old and rule not in head]
+        head = self._heads.get(place)
+        changes = [f"-D {name} {rule}" for rule in old if rule not in new or rule == head]
+        if head is not None:
+            changes.append(f"-I {name} {new.index(head) + 1} {head}")
+        changes += [f"-A {name} {rule}" for rule in new if rule not in old and rule != head]
         return [], changes, []
 
     def _set(self, place: Place, rules: tuple[str, ...]) -> None:
         self.after[place] = rules
         self._touched[place] = None
+
+
+def is_first(rule: str, rules: Sequence[str]) -> bool:
+    """Tell whether `rule` stands where `put_first` would put it."""
+    return rule in rules and rules.index(rule) == _position(rules)
+
+
+def _position(rules: Sequence[str]) -> int:
+    """Return the place at the head of a chain; the administrator's own word, where Docker keeps it, stays before."""
+    return 1 if rules and rules[0] == "-j DOCKER-USER" else 0

@@ -9,11 +9,13 @@ from ipaddress import IPv4Interface, IPv6Interface, ip_interface
 
 from netplugin.kernel.netlink import Link, Netlink
 from netplugin.resources import Bridge
-from pluginkit.errors import Conflict
+from pluginkit.errors import Conflict, NotFound
 
 _NAME = re.compile(r"pn-[0-9A-Za-z]{8}")
 _ALIAS = "pynet network "
 _IFA_F_NODAD = 0x02
+
+Address = IPv4Interface | IPv6Interface
 
 
 class Bridges:
@@ -23,8 +25,11 @@ class Bridges:
         self._netlink = netlink
 
     def ensure(self, want: Bridge) -> None:
-        """The bridge exists, is up, and has the wanted MAC, MTU and addresses, no others."""
+        """The bridge exists, is up, and has the wanted MAC, MTU and addresses and, unless adopted, no others."""
         link = self._netlink.link(want.name)
+        if want.adopted:
+            self._ensure_adopted(want, link)
+            return
         if link is None:
             with self._netlink.request("create bridge", want.name, ignore=(errno.EEXIST,)) as socket:
                 socket.link("add", ifname=want.name, kind="bridge", address=want.mac, mtu=want.mtu)
@@ -42,42 +47,60 @@ class Bridges:
                 socket.link("set", index=link.index, address=want.mac, mtu=want.mtu, ifalias=want.alias, state="up")
 
     def remove(self, want: Bridge) -> None:
-        """The bridge does not exist."""
+        """The bridge does not exist; an adopted one is left as it is, without the network's addresses."""
+        if want.adopted:
+            self._leave(want)
+            return
         with self._netlink.request("delete bridge", want.name, ignore=(errno.ENODEV,)) as socket:
             socket.link("del", ifname=want.name)
 
     def owned(self) -> Iterable[Bridge]:
-        """Return the bridges with a name and an alias of ours."""
+        """Return the bridges with an alias of ours, and those with none but a name that only we give."""
         return [
             Bridge(link.name, link.mac, link.mtu, (), link.alias)
-            for link in self._netlink.links("bridge", lambda name: bool(_NAME.fullmatch(name)))
-            if not link.alias or link.alias.startswith(_ALIAS)
+            for link in self._netlink.links("bridge")
+            if link.alias.startswith(_ALIAS) or (not link.alias and _NAME.fullmatch(link.name))
         ]
+
+    def _ensure_adopted(self, want: Bridge, link: Link | None) -> None:
+        if link is None or link.kind != "bridge":
+            raise NotFound(f"cannot use bridge {want.name}: it was there when the network was made and is no more")
+        have = self._addresses(want.name, link.index)
+        self._add_addresses(want, link, [address for address in want.addresses if address not in have])
+        if not link.up:
+            with self._netlink.request("set up bridge", want.name) as socket:
+                socket.link("set", index=link.index, state="up")
+
+    def _leave(self, want: Bridge) -> None:
+        link = self._netlink.link(want.name)
+        if link is not None:
+            self._delete_addresses(want, link, self._addresses(want.name, link.index) & set(want.addresses))
 
     def _ensure_addresses(self, want: Bridge, link: Link) -> None:
         have = self._addresses(want.name, link.index)
         # The link-local address belongs to IPv6 itself.
         stray = [address for address in have if address not in want.addresses and not _is_automatic(address)]
-        for address in stray:
-            with self._netlink.request(f"remove {address} from", want.name, ignore=(errno.EADDRNOTAVAIL,)) as socket:
-                socket.addr("del", index=link.index, address=str(address.ip), prefixlen=address.network.prefixlen)
+        self._delete_addresses(want, link, stray)
         if stray:
             # The other addresses of a subnet go with its first one.
             have = self._addresses(want.name, link.index)
-        for address in want.addresses:
-            if address not in have:
-                # No duplicate address detection: on a bridge without ports it never ends.
-                flags = _IFA_F_NODAD if address.version == 6 else 0
-                with self._netlink.request(f"add {address} to", want.name, ignore=(errno.EEXIST,)) as socket:
-                    socket.addr(
-                        "add",
-                        index=link.index,
-                        address=str(address.ip),
-                        prefixlen=address.network.prefixlen,
-                        flags=flags,
-                    )
+        self._add_addresses(want, link, [address for address in want.addresses if address not in have])
 
-    def _addresses(self, name: str, index: int) -> set[IPv4Interface | IPv6Interface]:
+    def _delete_addresses(self, want: Bridge, link: Link, addresses: Iterable[Address]) -> None:
+        for address in addresses:
+            with self._netlink.request(f"remove {address} from", want.name, ignore=(errno.EADDRNOTAVAIL,)) as socket:
+                socket.addr("del", index=link.index, address=str(address.ip), prefixlen=address.network.prefixlen)
+
+    def _add_addresses(self, want: Bridge, link: Link, addresses: Iterable[Address]) -> None:
+        for address in addresses:
+            # No duplicate address detection: on a bridge without ports it never ends.
+            flags = _IFA_F_NODAD if address.version == 6 else 0
+            with self._netlink.request(f"add {address} to", want.name, ignore=(errno.EEXIST,)) as socket:
+                socket.addr(
+                    "add", index=link.index, address=str(address.ip), prefixlen=address.network.prefixlen, flags=flags
+                )
+
+    def _addresses(self, name: str, index: int) -> set[Address]:
         with self._netlink.request("list addresses of", name) as socket:
             found = list(socket.addr("dump", index=index))
         return {

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 
-from netplugin.kernel.batch import Batch, Rules
+from netplugin.kernel.batch import Batch, Rules, is_first
 from netplugin.resources import Base, Family, Ruleset
 from pluginkit.command import run
 from pluginkit.errors import CommandError
@@ -44,8 +44,8 @@ class Iptables:
         """Return an empty ruleset for each owner of chains, after a fresh look at what the kernel has."""
         with self._turn:
             self._remembered = self._read()
-            owners = {owner for _, _, owner in _owned(self._remembered)}
-            if not owners and any(place in self._remembered for place in self._base.chains):
+            owners = {match[2] for _, name in self._remembered if (match := _OWNED.fullmatch(name))}
+            if not owners and any(name.startswith("PYNET-") for _, name in self._remembered):
                 owners = {_NOBODY}
         return [Ruleset(self._family, owner, ()) for owner in sorted(owners)]
 
@@ -71,9 +71,7 @@ class Iptables:
     def _to_ensure(self, want: Ruleset, have: Rules) -> Batch:
         batch = Batch(have)
         wanted = {(chain.jump.table, chain.name) for chain in want.chains}
-        stray = [
-            (table, name) for table, name, owner in _owned(have) if owner == want.owner and (table, name) not in wanted
-        ]
+        stray = [place for place in _of(want.owner, have) if place not in wanted] + self._foreign_base(have)
         in_place = all(
             have.get((chain.jump.table, chain.name)) == chain.rules
             and chain.jump.rule in have.get((chain.jump.table, chain.jump.parent), ())
@@ -81,44 +79,40 @@ class Iptables:
         )
         if in_place and not stray and self._base_in_place(have):
             return batch
-        for table, name in self._base.chains:
-            batch.declare(table, name)
+        for chain in self._base.chains:
+            batch.declare(chain)
         batch.put_first(self._base.jumps)
-        self._drop(stray, batch)
-        for chain in want.chains:
-            batch.fill(chain)
+        _drop(stray, batch)
+        for own in want.chains:
+            batch.fill(own)
         return batch
 
     def _to_remove(self, owner: str, have: Rules) -> Batch:
         batch = Batch(have)
-        mine = [(table, name) for table, name, whose in _owned(have) if whose == owner]
+        mine = _of(owner, have)
         if not mine and owner != _NOBODY:
             return batch
-        self._drop(mine, batch)
-        if any(True for _ in _owned(batch.after)):
+        _drop(mine, batch)
+        if any(_OWNED.fullmatch(name) for _, name in batch.after):
             batch.put_first(self._base.jumps)
-            return batch
-        for table, name in self._base.chains:
-            batch.drop_chain(table, name)
-        # What is left of them stands in the built-in chains.
-        for jump in self._base.jumps:
-            batch.drop_rule(jump.table, jump.parent, jump.rule)
+        else:
+            _drop([place for place in batch.after if place[1].startswith("PYNET-")], batch)
         return batch
 
-    def _drop(self, chains: list[tuple[str, str]], batch: Batch) -> None:
-        for table, name in chains:
-            parent = name.rpartition("-")[0]
-            for rule in batch.after.get((table, parent), ()):
-                if rule.endswith(f"-j {name}"):
-                    batch.drop_rule(table, parent, rule)
-            batch.drop_chain(table, name)
+    def _foreign_base(self, have: Rules) -> list[tuple[str, str]]:
+        """Return the base chains of another backend or version, which nothing needs any more."""
+        base = {(chain.table, chain.name) for chain in self._base.chains}
+        shared = [place for place in have if place[1].startswith("PYNET-") and not _OWNED.fullmatch(place[1])]
+        return [place for place in shared if place not in base]
 
     def _base_in_place(self, have: Rules) -> bool:
-        expected: Rules = {}
-        for jump in self._base.jumps:
-            place = (jump.table, jump.parent)
-            expected[place] = (*expected.get(place, ()), jump.rule)
-        return all(have.get(place, ())[: len(jumps)] == jumps for place, jumps in expected.items())
+        chains = all(
+            chain.rules in (None, have[chain.table, chain.name])
+            for chain in self._base.chains
+            if (chain.table, chain.name) in have
+        )
+        jumps = all(is_first(jump.rule, have.get((jump.table, jump.parent), ())) for jump in self._base.jumps)
+        return chains and jumps and all((chain.table, chain.name) in have for chain in self._base.chains)
 
     def _read(self) -> Rules:
         rules: dict[tuple[str, str], list[str]] = {}
@@ -131,15 +125,23 @@ class Iptables:
             elif line.startswith("-A "):
                 _, name, rule = line.split(" ", 2)
                 known = rules[table, name]
-                # Of others' chains only our jumps matter, and whether anything stands before them.
-                if name.startswith("PYNET-") or "-j PYNET-" in rule or not known:
+                # Of others' chains only our jumps matter, and what stands before them.
+                if name.startswith("PYNET-") or "-j PYNET-" in rule or len(known) < 2:
                     known.append(rule)
         return {place: tuple(known) for place, known in rules.items()}
 
 
-def _owned(rules: Rules) -> Iterator[tuple[str, str, str]]:
-    """Yield table, chain and owner of each chain that belongs to a network or an endpoint."""
-    for table, name in rules:
-        match = _OWNED.fullmatch(name)
-        if match:
-            yield table, name, match[2]
+def _of(owner: str, rules: Rules) -> list[tuple[str, str]]:
+    """Return table and name of each chain that belongs to a network or an endpoint."""
+    return [place for place in rules if (match := _OWNED.fullmatch(place[1])) and match[2] == owner]
+
+
+def _drop(chains: Iterable[tuple[str, str]], batch: Batch) -> None:
+    """The chains do not exist, and nothing jumps to them."""
+    gone = set(chains)
+    for place in gone:
+        batch.drop_chain(*place)
+    for table, parent in list(batch.after):
+        for rule in batch.after[table, parent]:
+            if (table, rule.rpartition("-j ")[2]) in gone:
+                batch.drop_rule(table, parent, rule)

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 from netplugin.kernel.netlink import Link, Netlink
 from netplugin.resources import Veth
-from pluginkit.errors import Conflict, NotFound
+from pluginkit.errors import Conflict, Exhausted, KernelError, NotFound
 
 _NAME = re.compile(r"pnv[0-9A-Za-z]{8}")
 _ALIAS = "pynet endpoint "
@@ -49,15 +49,27 @@ class Veths:
         """Return the pairs whose staying end has a name and an alias of ours."""
         return [
             Veth(link.name, "", link.mac, "", link.mtu, link.hairpin, link.isolated, link.alias)
-            for link in self._netlink.links("veth", lambda name: bool(_NAME.fullmatch(name)))
-            if not link.alias or link.alias.startswith(_ALIAS)
+            for link in self._netlink.links("veth")
+            if _NAME.fullmatch(link.name) and (not link.alias or link.alias.startswith(_ALIAS))
         ]
 
-    def exists(self, name: str) -> bool:
-        """Tell whether the staying end `name` exists; it vanishes together with the namespace of the other end."""
-        return self._netlink.link(name) is not None
-
     def _create(self, want: Veth, bridge_index: int) -> Link:
+        try:
+            self._add(want, bridge_index)
+        except KernelError as exc:
+            if exc.code == errno.EXFULL:
+                self.remove(want)
+                raise Exhausted(
+                    f"cannot attach {want.name}: bridge {want.bridge} has 1023 ports, and the kernel allows no more;"
+                    " use a second network"
+                ) from exc
+            raise
+        link = self._netlink.link(want.name)
+        if link is None:
+            raise Conflict(f"cannot create veth {want.name}: a link named {want.peer} exists already; delete it")
+        return link
+
+    def _add(self, want: Veth, bridge_index: int) -> None:
         with self._netlink.request("create veth", want.name, ignore=(errno.EEXIST,)) as socket:
             socket.link(
                 "add",
@@ -68,7 +80,3 @@ class Veths:
                 state="up",
                 peer={"ifname": want.peer, "address": want.peer_mac, "mtu": want.mtu},
             )
-        link = self._netlink.link(want.name)
-        if link is None:
-            raise Conflict(f"cannot create veth {want.name}: a link named {want.peer} exists already; delete it")
-        return link

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -64,15 +66,27 @@ class Netlink:
     def link(self, name: str) -> Link | None:
         """Return the link `name` of this network namespace, or None."""
         found: list[Any] = []
-        with self.request("look up", name, ignore=(19,)) as socket:  # ENODEV
-            found = list(socket.link("get", ifname=name))
+        with self.request("look up", name, ignore=(errno.ENODEV,)) as netlink:
+            found = list(netlink.link("get", ifname=name))
         return _link(found[0]) if found else None
 
-    def links(self, kind: str, wanted: Callable[[str], bool]) -> list[Link]:
-        """Return the links of `kind` whose name is wanted."""
-        with self.request("list", f"{kind} links") as socket:
-            found = list(socket.link("dump", kind=kind))
-        return [link for link in map(_link, found) if link.kind == kind and wanted(link.name)]
+    def links(self, kind: str) -> list[Link]:
+        """Return the links of `kind`."""
+        with self.request("list", f"{kind} links") as netlink:
+            found = list(netlink.link("dump", kind=kind))
+        return [link for link in map(_link, found) if link.kind == kind]
+
+    def default_mtu(self) -> int | None:
+        """Return the MTU of the link of the IPv4 default route, or of the IPv6 one; None without either."""
+        for family in (socket.AF_INET, socket.AF_INET6):
+            with self.request("look up", "the default route") as netlink:
+                routes = list(netlink.get_default_routes(family=family))
+                # The route that the kernel would take: the smallest metric, which is 0 if none is given.
+                routes.sort(key=lambda route: route.get_attr("RTA_PRIORITY") or 0)
+                for route in routes:
+                    if index := route.get_attr("RTA_OIF"):
+                        return int(netlink.link("get", index=index)[0].get_attr("IFLA_MTU"))
+        return None
 
 
 def _link(message: Any) -> Link:

@@ -1,4 +1,4 @@
-"""Who has a port, for the text of an error: /proc is walked only once somebody has already been refused."""
+"""Who has a port. /proc is walked for the text of an error, once somebody has already been refused."""
 
 from __future__ import annotations
 
@@ -11,22 +11,32 @@ _UNKNOWN = "a process that cannot be seen from here"
 
 
 def describe(protocol: Protocol, port: int) -> str:
-    """Return the names of the processes that have `port` open, such as "nginx (pid 4711)".
+    """Return the names of the processes that have `port` open, such as "nginx (pid 4711)"."""
+    return describe_run(protocol, port, 1) or _UNKNOWN
 
-    Source: proc(5): /proc/net/tcp, udp: the local address and port in hexadecimal are field 1, the inode is field 9.
+
+def describe_run(protocol: Protocol, first: int, count: int) -> str:
+    """Return the names of the processes that have one of `count` ports open; "" if nobody has.
+
+    Connections that only use a port, as their ephemeral end, do not count.
     """
-    inodes = {inode for table in (protocol, f"{protocol}6") for inode in _inodes(table, port)}
-    found = sorted(_processes(inodes))
-    return " and ".join(found) if found else _UNKNOWN
+    inodes = {inode for table in (protocol, f"{protocol}6") for inode in _inodes(table, range(first, first + count))}
+    if not inodes:
+        return ""
+    return " and ".join(sorted(_processes(inodes))) or _UNKNOWN
 
 
-def _inodes(table: str, port: int) -> list[str]:
+def _inodes(table: str, ports: range) -> list[str]:
+    """Return the sockets of a table that are open for others. Source: proc_pid_net(5).
+
+    Fields: 1 is the local address and port, 2 the remote one, both in hexadecimal, 9 the inode.
+    """
     try:
         lines = Path(f"/proc/self/net/{table}").read_text(encoding="ascii").splitlines()[1:]
     except OSError:
         return []
-    suffix = f":{port:04X}"
-    return [fields[9] for fields in map(str.split, lines) if fields[1].endswith(suffix)]
+    rows = [fields for fields in map(str.split, lines) if int(fields[1].rpartition(":")[2], 16) in ports]
+    return [fields[9] for fields in rows if fields[2].endswith(":0000")]
 
 
 def _processes(inodes: set[str]) -> set[str]:

@@ -15,12 +15,14 @@ from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 
-from netplugin.kernel import port_holders
+from netplugin.kernel import port_holders, reserved
 from netplugin.records import Protocol
-from netplugin.resources import HostPort
-from pluginkit.errors import Conflict, KernelError
+from netplugin.resources import HostPorts
+from pluginkit.errors import Conflict, KernelError, PluginError
 
 _SO_ATTACH_FILTER = 26
+# A socket for each port of a long run would cost more than the run is worth, and the process its descriptors.
+_MOST_SOCKETS = 64
 _SOCKET_TYPE: dict[Protocol, tuple[int, int]] = {
     "tcp": (socket.SOCK_STREAM, socket.IPPROTO_TCP),
     "udp": (socket.SOCK_DGRAM, socket.IPPROTO_UDP),
@@ -31,52 +33,61 @@ _EPHEMERAL_RANGE = Path("/proc/sys/net/ipv4/ip_local_port_range")
 Address = IPv4Address | IPv6Address
 
 
-class HostPorts:
-    """The ports that this process holds. They are free again the moment it ends, and held again by the next one."""
+class PortHolder:
+    """The ports that this process holds. They are free again the moment it ends, and held again by the next one.
+
+    A long run is not held by sockets, of which it would take thousands: it is kept from those who ask the kernel for
+    any port, and refused if anybody has one of its ports now. Source: ip-sysctl.rst, ip_local_reserved_ports.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._held: dict[tuple[Protocol, Address, int], tuple[str, socket.socket | None]] = {}
+        self._held: dict[HostPorts, list[socket.socket]] = {}
 
-    def ensure(self, want: HostPort) -> None:
-        """The port is held for its owner.
+    def ensure(self, want: HostPorts) -> None:
+        """The ports are held for their owner.
 
-        Raises: Conflict: somebody else has it; the message names who, `holder` is the endpoint if it is one of ours.
+        Raises: Conflict: somebody else has one; the message names who, `holder` is the endpoint if it is one of ours.
         """
-        place = (want.protocol, want.address, want.port)
         with self._lock:
-            if self._held.get(place, ("", None))[0] == want.owner:
+            if want in self._held:
                 return
-            try:
-                held = _hold(want.protocol, want.address, want.port)
-            except OSError as exc:
-                raise self._refusal(want, exc) from exc
-            self._held[place] = (want.owner, held)
+            for have in self._held:
+                if have.owner != want.owner and _overlap(have, want):
+                    raise _taken(want, f"endpoint {have.owner[:12]} of this driver", have.owner)
+            if want.count > _MOST_SOCKETS:
+                if who := port_holders.describe_run(want.protocol, want.port, want.count):
+                    raise _taken(want, who)
+                reserved.add(want.port, want.count)
+                self._held[want] = []
+            else:
+                self._held[want] = _hold_all(want)
 
-    def remove(self, want: HostPort) -> None:
-        """The port is not held for that owner."""
-        place = (want.protocol, want.address, want.port)
+    def remove(self, want: HostPorts) -> None:
+        """The ports are not held for that owner."""
         with self._lock:
-            owner, held = self._held.get(place, ("", None))
-            if owner == want.owner:
-                del self._held[place]
-                if held is not None:
-                    held.close()
+            sockets = self._held.pop(want, None)
+            for held in sockets or ():
+                held.close()
+            if sockets is not None and want.count > _MOST_SOCKETS:
+                reserved.remove(want.port, want.count)
 
-    def owned(self) -> Iterable[HostPort]:
-        """Return every port that this process holds."""
+    def owned(self) -> Iterable[HostPorts]:
+        """Return every run that this process holds."""
         with self._lock:
-            return [HostPort(*place, owner) for place, (owner, _) in self._held.items()]
+            return list(self._held)
 
     def is_free(self, protocol: Protocol, addresses: Iterable[Address], port: int) -> bool:
         """Tell whether `port` could be held now on all of `addresses`."""
+        wanted = [HostPorts(protocol, address, port, "") for address in addresses]
         with self._lock:
+            if any(_overlap(have, want) for want in wanted for have in self._held):
+                return False
             try:
-                for address in addresses:
-                    held = _hold(protocol, address, port)
-                    if held is not None:
+                for want in wanted:
+                    for held in _hold_all(want):
                         held.close()
-            except OSError:
+            except PluginError:
                 return False
             return True
 
@@ -85,21 +96,48 @@ class HostPorts:
         first, last = _EPHEMERAL_RANGE.read_text(encoding="ascii").split()
         return range(int(first), int(last) + 1)
 
-    def _refusal(self, want: HostPort, exc: OSError) -> Exception:
-        where = f"{want.port}/{want.protocol} on {want.address}"
+
+def _overlap(one: HostPorts, other: HostPorts) -> bool:
+    same_address = one.address == other.address or one.address.is_unspecified or other.address.is_unspecified
+    return (
+        (one.protocol, one.address.version) == (other.protocol, other.address.version)
+        and same_address
+        and one.port < other.port + other.count
+        and other.port < one.port + one.count
+    )
+
+
+def _taken(want: HostPorts, who: str, holder: str = "", port: int = 0) -> Conflict:
+    ports = str(port or want.port) if port or want.count == 1 else f"{want.port}-{want.port + want.count - 1}"
+    return Conflict(
+        f"cannot publish port {ports}/{want.protocol} on {want.address}: port is already allocated, to {who};"
+        " free it or use another",
+        holder,
+    )
+
+
+def _hold_all(want: HostPorts) -> list[socket.socket]:
+    """Return sockets that hold the run; none if the kernel has no such protocol, so that nobody can open it.
+
+    Raises: Conflict, KernelError: one could not be held; no other is held either.
+    """
+    sockets: list[socket.socket] = []
+    port = want.port
+    try:
+        for port in range(want.port, want.port + want.count):
+            held = _hold(want.protocol, want.address, port)
+            if held is not None:
+                sockets.append(held)
+    except OSError as exc:
+        for held in sockets:
+            held.close()
+        if exc.errno == errno.EADDRINUSE:
+            raise _taken(want, port_holders.describe(want.protocol, port), port=port) from exc
+        where = f"{port}/{want.protocol} on {want.address}"
         if exc.errno == errno.EADDRNOTAVAIL:
-            return Conflict(f"cannot publish port {where}: the host has no such address; use one of its own")
-        if exc.errno != errno.EADDRINUSE:
-            return KernelError("hold port", where, exc.errno or 0)
-        for (protocol, address, port), (owner, _) in self._held.items():
-            overlaps = address == want.address or address.is_unspecified or want.address.is_unspecified
-            if (protocol, port) == (want.protocol, want.port) and address.version == want.address.version and overlaps:
-                return Conflict(
-                    f"cannot publish port {where}: port is already allocated, to endpoint {owner[:12]} of this driver",
-                    holder=owner,
-                )
-        who = port_holders.describe(want.protocol, want.port)
-        return Conflict(f"cannot publish port {where}: port is already allocated, to {who}; free it or use another")
+            raise Conflict(f"cannot publish port {where}: the host has no such address; use one of its own") from exc
+        raise KernelError("hold port", where, exc.errno or 0) from exc
+    return sockets
 
 
 def _hold(protocol: Protocol, address: Address, port: int) -> socket.socket | None:

@@ -5,18 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
+from typing import Literal
 
-from netplugin.kernel.links import Veths
-from netplugin.kernel.ports import HostPorts
+from netplugin.kernel.netlink import Netlink
+from netplugin.kernel.ports import PortHolder
 from netplugin.records import Protocol
+from pluginkit.command import run
+from pluginkit.errors import CommandError
 
 
 class HostProbe:
     """Answers from the kernel modules that would do the work."""
 
-    def __init__(self, ports: HostPorts, veths: Veths) -> None:
+    def __init__(self, ports: PortHolder, netlink: Netlink) -> None:
         self._ports = ports
-        self._veths = veths
+        self._netlink = netlink
 
     def is_free(self, protocol: Protocol, addresses: Iterable[IPv4Address | IPv6Address], port: int) -> bool:
         """Tell whether a host port could be held on all of `addresses`."""
@@ -28,9 +31,28 @@ class HostProbe:
 
     def link_exists(self, name: str) -> bool:
         """Tell whether a link of this namespace exists."""
-        return self._veths.exists(name)
+        return self._netlink.link(name) is not None
+
+    def default_mtu(self) -> int | None:
+        """Return the MTU of the way out, None if there is none."""
+        return self._netlink.default_mtu()
 
     def sandbox_is_gone(self, key: str) -> bool:
         """Tell whether the engine has removed the file of a sandbox; false where its directory cannot be seen."""
         path = Path(key)
         return bool(key) and path.parent.is_dir() and not path.exists()
+
+
+def firewall() -> Literal["iptables", "nftables"]:
+    """Return "nftables" if this kernel and the nft program can do all that is needed, else "iptables"."""
+    sample = (
+        "add table ip pynet_probe\n"
+        "add map ip pynet_probe m { type inet_proto . inet_service : ipv4_addr; flags interval; }\n"
+        "add chain ip pynet_probe c { type nat hook prerouting priority -105; }\n"
+        "add rule ip pynet_probe c fib daddr type local dnat ip to meta l4proto . th dport map @m\n"
+    )
+    try:
+        run(["nft", "--check", "-f", "-"], stdin=sample, timeout_s=10)
+    except CommandError:
+        return "iptables"
+    return "nftables"

@@ -1,27 +1,28 @@
-"""Rulesets of both families, each by its own program."""
+"""Rules of both families, each by a module of its own."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
-from netplugin.kernel.iptables import Iptables
-from netplugin.resources import Family, Ruleset
+from netplugin.resources import Family
+from pluginkit.reconcile import Kernel, Resource
 
 
-class Rulesets:
-    """Hands each ruleset to the backend of its family."""
+class ByFamily:
+    """Hands each resource to the module of its family."""
 
-    def __init__(self, backends: Mapping[Family, Iptables]) -> None:
-        self._backends = backends
+    def __init__(self, modules: Mapping[Family, Kernel]) -> None:
+        self._modules = modules
 
-    def ensure(self, want: Ruleset) -> None:
-        """The ruleset is in place."""
-        self._backends[want.family].ensure(want)
+    def ensure(self, want: Any) -> None:
+        """The resource is in place."""
+        self._modules[want.family].ensure(want)
 
-    def remove(self, want: Ruleset) -> None:
-        """Nothing of the ruleset's owner is left in its family."""
-        self._backends[want.family].remove(want)
+    def remove(self, want: Any) -> None:
+        """Nothing of the resource's owner is left in its family."""
+        self._modules[want.family].remove(want)
 
-    def owned(self) -> Iterable[Ruleset]:
-        """Return an empty ruleset for each owner in each family."""
-        return [ruleset for backend in self._backends.values() for ruleset in backend.owned()]
+    def owned(self) -> Iterable[Resource]:
+        """Return what each family's module finds."""
+        return [have for module in self._modules.values() for have in module.owned()]

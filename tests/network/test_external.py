@@ -1,5 +1,6 @@
 """From the engine's port map to ports of the host."""
 
+from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address
 
 import pytest
@@ -53,12 +54,45 @@ def test_a_single_port_is_chosen_even_if_taken_so_that_the_error_can_name_the_ho
 
 def test_a_range_gives_its_first_free_port_to_each_binding():
     bindings = [PortBinding(6, port, HostPort=9000, HostPortEnd=9003) for port in (80, 81)]
-    assert [port.host_port for port in choose(*bindings, is_free=free_except(("tcp", 9000)))] == [9001, 9002]
+    assert choose(*bindings, is_free=free_except(("tcp", 9000))) == (PublishedPort("tcp", 80, 9001, ANY4, None, 2),)
 
 
 def test_ephemeral_ports_are_distinct_and_protocols_do_not_meet():
-    ports = choose(*[PortBinding(6, port) for port in range(1, 5)], PortBinding(17, 1))
+    ports = choose(*[PortBinding(6, port) for port in (1, 3, 5, 7)], PortBinding(17, 1))
     assert {port.host_port for port in ports if port.protocol == "tcp"} == set(EPHEMERAL)
+
+
+def test_neighbouring_ports_are_one_run_in_whatever_order_they_come():
+    wire = [PortBinding(6, port, HostPort=port + 1000, HostPortEnd=port + 1000) for port in range(20000, 30000)]
+    shuffled = wire[::2] + wire[1::2][::-1]
+    assert choose(*shuffled) == (PublishedPort("tcp", 20000, 21000, ANY4, None, 10000),)
+
+
+def test_runs_end_where_numbers_addresses_or_protocols_differ():
+    ports = choose(
+        PortBinding(6, 80, HostPort=8080),
+        PortBinding(6, 81, HostPort=8081),
+        PortBinding(6, 83, HostPort=8082),
+        PortBinding(6, 84, HostPort=8083, HostIP="127.0.0.1"),
+        PortBinding(17, 82, HostPort=8082),
+    )
+    assert sorted((port.protocol, port.host_port, port.count) for port in ports) == [
+        ("tcp", 8080, 2),
+        ("tcp", 8082, 1),
+        ("tcp", 8083, 1),
+        ("udp", 8082, 1),
+    ]
+
+
+def test_the_same_binding_twice_is_one_port():
+    assert len(choose(*[PortBinding(6, 80, HostPort=8080)] * 2)) == 1
+
+
+@pytest.mark.parametrize(("taken", "expected"), [((), 40002), ((("tcp", 40002),), 40003)])
+def test_an_endpoint_gets_its_former_port_again_if_that_is_free(taken, expected):
+    former = replace(endpoint(), former_ports=(PublishedPort("tcp", 80, 40002, ANY4, None),))
+    [port] = choose_ports([PortBinding(6, 80)], network(), former, range(40002, 40004), free_except(*taken))
+    assert port.host_port == expected
 
 
 def test_no_free_port_is_an_error_that_names_the_range():

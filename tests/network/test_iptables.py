@@ -2,20 +2,29 @@
 
 import subprocess
 from dataclasses import replace
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 
 import pytest
 
-from netplugin.firewall import base, endpoint_rules, network_rules
+from netplugin.firewall.iptables import base, endpoint_rules, exceptions, exceptions_base, network_rules
+from netplugin.firewall.policy import endpoint_openings, network_policies
 from netplugin.kernel.iptables import Iptables
+from netplugin.options import NetworkOptions
 from netplugin.records import PublishedPort
 from pluginkit.errors import CommandError
-from tests.network.samples import DNS_LOCAL, WEB_DUAL, endpoint, network
+from tests.network import samples
+from tests.network.samples import ANY4, ANY6, DNS_LOCAL, ENDPOINT_ID, WEB_DUAL, network
 
 pytestmark = pytest.mark.usefixtures("netns", "variant")
 
 BRIDGE = "pn-1a2b3c4d"
-PORTS = (WEB_DUAL, DNS_LOCAL, PublishedPort("sctp", 7000, 7000, IPv4Address("10.0.0.7"), None))
+PORTS = (
+    WEB_DUAL,
+    DNS_LOCAL,
+    PublishedPort("sctp", 7000, 7000, IPv4Address("10.0.0.7"), None),
+    PublishedPort("tcp", 20000, 20000, ANY4, ANY6, 10000),
+    PublishedPort("tcp", 80, 30000, ANY4, ANY6, 1000),
+)
 
 
 @pytest.fixture(params=["nft", "legacy"])
@@ -42,11 +51,19 @@ def rules(family):
     return Iptables(family, base(family))
 
 
+def policy(family, **options):
+    policies = network_policies(network(dual=True, options=NetworkOptions(**options)), BRIDGE)
+    return next(policy for policy in policies if policy.family == family)
+
+
+def endpoint(*ports, family):
+    openings = endpoint_openings(samples.endpoint(*ports, dual=True), policy(family))
+    return endpoint_rules(ENDPOINT_ID, policy(family), openings)
+
+
 @pytest.fixture
 def wanted(family):
-    net = network_rules(network(dual=True), BRIDGE, family)
-    ep = endpoint_rules(endpoint(*PORTS, dual=True), family)
-    return net, ep
+    return network_rules(policy(family)), endpoint(*PORTS, family=family)
 
 
 def run(*argv):
@@ -116,9 +133,9 @@ def test_one_of_two_leaves_the_other(rules, wanted, program):
 
 
 def test_a_change_replaces_the_rules(rules, family, program):
-    rules.ensure(endpoint_rules(endpoint(WEB_DUAL, dual=True), family))
+    rules.ensure(endpoint(WEB_DUAL, family=family))
     changed = replace(WEB_DUAL, host_port=9090)
-    rules.ensure(endpoint_rules(endpoint(changed, dual=True), family))
+    rules.ensure(endpoint(changed, family=family))
     [line] = [line for line in saved(program) if line.startswith("-A PYNET-DNAT-e")]
     assert "--dport 9090" in line
 
@@ -185,3 +202,65 @@ def test_a_missing_program_is_named(rules, wanted, monkeypatch, tmp_path, progra
     monkeypatch.setattr("pluginkit.command._SEARCH_PATH", "")
     with pytest.raises(CommandError, match=f"cannot run {program}-save: No such file or directory; is the package"):
         rules.ensure(wanted[0])
+
+
+MODES = {
+    "nat": {},
+    "unprotected": {"gateway_mode_ipv4": "nat-unprotected", "gateway_mode_ipv6": "nat-unprotected"},
+    "routed": {"gateway_mode_ipv4": "routed", "gateway_mode_ipv6": "routed"},
+    "limited": {"publish_from": ("localhost", "10.0.0.0/8", "fd00::/8")},
+    "chosen source": {"host_ipv4": IPv4Address("10.0.0.7"), "host_ipv6": IPv6Address("fd00::7")},
+    "trusted": {"trusted_host_interfaces": ("eth1", "wg0")},
+}
+
+
+@pytest.mark.parametrize("options", MODES.values(), ids=MODES)
+def test_the_words_of_every_mode_are_those_of_iptables_save(rules, family, options):
+    chosen = policy(family, **options)
+    openings = endpoint_openings(samples.endpoint(*PORTS, dual=True), chosen)
+    for want in (network_rules(chosen), endpoint_rules(ENDPOINT_ID, chosen, openings)):
+        rules.ensure(want)
+        assert rules._to_ensure(want, rules._read()).text() == ""
+
+
+def test_another_backends_chains_go_when_it_takes_over(rules, wanted, family, program):
+    for want in wanted:
+        rules.ensure(want)
+    other = Iptables(family, exceptions_base(family))
+    existing = other.owned()
+    other.ensure(exceptions(policy(family)))
+    for have in existing:
+        if have.owner.startswith("e"):
+            other.remove(have)
+    assert {line.split()[0] for line in saved(program) if line.startswith(":")} == {
+        ":PYNET-FORWARD",
+        ":PYNET-TO",
+        ":PYNET-FROM",
+        ":PYNET-TO-n1a2b3c4d",
+        ":PYNET-FROM-n1a2b3c4d",
+    }
+    assert not [line for line in saved(program) if "PYNET-DNAT" in line or "PYNET-SNAT" in line]
+
+
+def test_the_administrators_word_comes_before_ours(rules, wanted, program):
+    run(program, "-N", "DOCKER-USER")
+    run(program, "-A", "FORWARD", "-j", "DOCKER-USER")
+    run(program, "-A", "FORWARD", "-i", "docker0", "-j", "ACCEPT")
+    rules.ensure(wanted[0])
+    expected = ["-A FORWARD -j DOCKER-USER", "-A FORWARD -j PYNET-FORWARD", "-A FORWARD -i docker0 -j ACCEPT"]
+    assert run(program, "-S", "FORWARD").splitlines()[1:] == expected
+    rules.ensure(wanted[1])
+    assert run(program, "-S", "FORWARD").splitlines()[1:] == expected
+
+
+def test_ours_move_behind_a_docker_user_that_came_later(rules, wanted, program):
+    rules.ensure(wanted[0])
+    run(program, "-N", "DOCKER-USER")
+    run(program, "-I", "FORWARD", "-i", "docker0", "-j", "ACCEPT")
+    run(program, "-I", "FORWARD", "-j", "DOCKER-USER")
+    rules.owned()
+    rules.ensure(wanted[0])
+    assert run(program, "-S", "FORWARD").splitlines()[1:3] == [
+        "-A FORWARD -j DOCKER-USER",
+        "-A FORWARD -j PYNET-FORWARD",
+    ]

@@ -1,9 +1,24 @@
 """Golden text of everything that a record wants in the kernel."""
 
+from dataclasses import replace
+from ipaddress import IPv4Address
+
+import pytest
+
+from netplugin import plan
+from netplugin.firewall.backends import BACKENDS
 from netplugin.options import NetworkOptions
-from netplugin.plan import plan_endpoint, plan_network
-from netplugin.resources import Bridge, HostPort, Ruleset, Sysctl, Veth
-from tests.network.samples import DNS_LOCAL, WEB, WEB_DUAL, endpoint, network
+from netplugin.records import PublishedPort
+from netplugin.resources import Bridge, HostPorts, NftPorts, NftRuleset, Ruleset, Sysctl, Veth
+from tests.network.samples import ANY4, DNS_LOCAL, WEB, WEB_DUAL, endpoint, network
+
+
+def plan_network(network, backend="iptables"):
+    return plan.plan_network(network, BACKENDS[backend])
+
+
+def plan_endpoint(endpoint, network, backend="iptables"):
+    return plan.plan_endpoint(endpoint, network, BACKENDS[backend])
 
 
 def render(resources):
@@ -18,19 +33,32 @@ def render(resources):
                 lines.append(" ".join(["veth", want.name, want.peer, want.peer_mac, "in", want.bridge, *flags]))
             case Sysctl():
                 lines.append(f"sysctl {want.path} = {want.value}")
-            case HostPort():
-                lines.append(f"port {want.address} {want.port}/{want.protocol}")
+            case HostPorts():
+                lines.append(
+                    f"port {want.address} {want.port}/{want.protocol}" + (f" x{want.count}" * (want.count > 1))
+                )
             case Ruleset():
                 for chain in want.chains:
                     where = f"{want.family} {chain.jump.table}"
                     lines.append(f"{where} {chain.jump.parent} {chain.jump.rule}")
                     lines += [f"{where} {chain.name} {rule}" for rule in chain.rules]
+            case NftRuleset():
+                for nft in want.chains:
+                    lines.append(f"nft {want.family} {nft.map} {nft.interface} : {nft.name}")
+                    lines += [f"nft {want.family} {nft.name} {rule}" for rule in nft.rules]
+            case NftPorts():
+                for element in want.elements:
+                    key = f"{element.key.hex()}{'-' + element.key_end.hex() if element.key_end else ''}"
+                    value = element.data.hex() or element.chain
+                    lines.append(f"nft {want.family} {element.set} {key} : {value}")
+            case _:
+                lines.append(repr(want))
     return "\n".join(lines).replace("-n1a2b3c4d", "-N").replace("-ee1e2e3e4", "-E")
 
 
 def test_a_network():
     assert (
-        render(plan_network(network(), None))
+        render(plan_network(network()))
         == """\
 bridge pn-1a2b3c4d 02:af:3d:5b:a9:4e mtu 1500 10.9.0.1/24
 sysctl net/ipv6/conf/pn-1a2b3c4d/disable_ipv6 = 1
@@ -42,6 +70,9 @@ ipv4 filter PYNET-TO-N -i pn-1a2b3c4d -j ACCEPT
 ipv4 filter PYNET-TO-N -m conntrack --ctstate DNAT -j ACCEPT
 ipv4 filter PYNET-TO-N -j DROP
 ipv4 filter PYNET-FROM -i pn-1a2b3c4d -j PYNET-FROM-N
+ipv4 filter PYNET-FROM-N -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
+ipv4 filter PYNET-FROM-N -m conntrack --ctstate DNAT -j RETURN
+ipv4 filter PYNET-FROM-N -j PYNET-FOREIGN
 ipv4 filter PYNET-FROM-N -j ACCEPT
 ipv4 nat PYNET-SNAT -j PYNET-SNAT-N
 ipv4 nat PYNET-SNAT-N -s 10.9.0.0/24 ! -o pn-1a2b3c4d -j MASQUERADE
@@ -53,7 +84,7 @@ ipv4 filter PYNET-INPUT-N -d 127.0.0.0/8 -m conntrack ! --ctstate RELATED,ESTABL
 
 
 def test_a_network_of_both_families():
-    lines = render(plan_network(network(dual=True), None)).splitlines()
+    lines = render(plan_network(network(dual=True))).splitlines()
     assert lines[0] == "bridge pn-1a2b3c4d 02:af:3d:5b:a9:4e mtu 1500 10.9.0.1/24 fd09::1/64"
     assert "sysctl net/ipv6/conf/pn-1a2b3c4d/disable_ipv6 = 0" in lines
     assert "sysctl net/ipv6/conf/pn-1a2b3c4d/accept_ra = 0" in lines
@@ -64,7 +95,7 @@ def test_a_network_of_both_families():
 
 def test_an_internal_network_leads_nowhere():
     assert (
-        render(plan_network(network(internal=True), None))
+        render(plan_network(network(internal=True)))
         == """\
 bridge pn-1a2b3c4d 02:af:3d:5b:a9:4e mtu 1500 10.9.0.1/24
 sysctl net/ipv6/conf/pn-1a2b3c4d/disable_ipv6 = 1
@@ -77,7 +108,7 @@ ipv4 filter PYNET-FROM-N -j DROP"""
 
 
 def test_without_masquerade_only_what_came_by_a_published_port_is_masqueraded():
-    text = render(plan_network(network(options=NetworkOptions(masquerade=False)), None))
+    text = render(plan_network(network(options=NetworkOptions(masquerade=False))))
     assert "-s 10.9.0.0/24 ! -o" not in text
     assert "-s 10.9.0.0/24 -o pn-1a2b3c4d -m conntrack --ctstate DNAT -j MASQUERADE" in text
 
@@ -114,3 +145,152 @@ def test_an_endpoint_with_a_port_in_both_families():
 def test_containers_that_may_not_meet_are_isolated_ports():
     text = render(plan_endpoint(endpoint(), network(options=NetworkOptions(icc=False))))
     assert text.splitlines()[0].endswith(" isolated")
+
+
+def test_a_network_in_nftables_needs_exceptions_in_iptables():
+    lines = render(plan_network(network(), "nftables")).splitlines()
+    assert (
+        "\n".join(lines[4:])
+        == """\
+nft ipv4 to_network pn-1a2b3c4d : to-N
+nft ipv4 to-N ct state established,related accept
+nft ipv4 to-N iifname "pn-1a2b3c4d" accept
+nft ipv4 to-N ct status dnat accept
+nft ipv4 to-N drop
+nft ipv4 from_network pn-1a2b3c4d : from-N
+nft ipv4 from-N ct state established,related accept
+nft ipv4 from-N ct status dnat accept
+nft ipv4 from-N jump foreign
+nft ipv4 from-N accept
+nft ipv4 snat_from pn-1a2b3c4d : snat-from-N
+nft ipv4 snat-from-N ip saddr 10.9.0.0/24 oifname != "pn-1a2b3c4d" masquerade
+nft ipv4 snat_to pn-1a2b3c4d : snat-to-N
+nft ipv4 snat-to-N ip saddr 10.9.0.0/24 ct status dnat masquerade
+nft ipv4 snat-to-N ip saddr 127.0.0.0/8 masquerade
+nft ipv4 to_host pn-1a2b3c4d : host-N
+nft ipv4 host-N ip daddr 127.0.0.0/8 ct state != { established, related } drop
+ipv4 filter PYNET-TO -o pn-1a2b3c4d -j PYNET-TO-N
+ipv4 filter PYNET-TO-N -j ACCEPT
+ipv4 filter PYNET-FROM -i pn-1a2b3c4d -j PYNET-FROM-N
+ipv4 filter PYNET-FROM-N -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
+ipv4 filter PYNET-FROM-N -m conntrack --ctstate DNAT -j RETURN
+ipv4 filter PYNET-FROM-N -j ACCEPT"""
+    )
+
+
+def test_ports_in_nftables_are_elements():
+    assert render(plan_endpoint(endpoint(WEB, DNS_LOCAL), network(), "nftables")).splitlines()[-2:] == [
+        "nft ipv4 ports_any 060000001f900000 : 0a09000200500000",
+        "nft ipv4 ports_addr 7f0000011100000014e90000 : 0a09000200350000",
+    ]
+
+
+TEN_THOUSAND = PublishedPort("tcp", 20000, 20000, ANY4, None, 10000)
+SHIFTED = PublishedPort("udp", 80, 30000, ANY4, None, 3)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_ten_thousand_ports_are_one_object_each(backend):
+    lines = render(plan_endpoint(endpoint(TEN_THOUSAND), network(), backend)).splitlines()
+    assert (
+        lines[2:]
+        == {
+            "iptables": [
+                "port 0.0.0.0 20000/tcp x10000",
+                "ipv4 nat PYNET-DNAT -j PYNET-DNAT-E",
+                "ipv4 nat PYNET-DNAT-E -p tcp -m tcp --dport 20000:29999 -j DNAT --to-destination 10.9.0.2",
+            ],
+            "nftables": [
+                "port 0.0.0.0 20000/tcp x10000",
+                "nft ipv4 ranges_any 060000004e200000-06000000752f0000 : 0a090002",
+            ],
+        }[backend]
+    )
+
+
+def test_a_shifted_run_names_its_base_in_iptables_and_is_an_element_a_port_in_nftables():
+    assert render(plan_endpoint(endpoint(SHIFTED), network())).endswith(
+        "-p udp -m udp --dport 30000:30002 -j DNAT --to-destination 10.9.0.2:80-82/30000"
+    )
+    assert render(plan_endpoint(endpoint(SHIFTED), network(), "nftables")).splitlines()[-3:] == [
+        f"nft ipv4 ports_any 110000007{port}0000 : 0a090002{target}0000"
+        for port, target in (("530", "0050"), ("531", "0051"), ("532", "0052"))
+    ]
+
+
+def mode(word, **options):
+    return NetworkOptions(gateway_mode_ipv4=word, **options)
+
+
+def test_a_routed_network_translates_nothing_and_opens_ports_of_containers():
+    routed = network(options=mode("routed"))
+    text = render(plan_network(routed))
+    assert " nat " not in text
+    assert "route_localnet" not in text
+    assert "ipv4 filter PYNET-TO-N -p icmp -j ACCEPT\nipv4 filter PYNET-TO-N -j PYNET-OPEN\n" in text
+    assert render(plan_endpoint(endpoint(WEB), routed)).splitlines()[2:] == [
+        "ipv4 filter PYNET-OPEN -d 10.9.0.2/32 -j PYNET-OPEN-E",
+        "ipv4 filter PYNET-OPEN-E -p tcp -m tcp --dport 80 -j ACCEPT",
+    ]
+    assert render(plan_endpoint(endpoint(WEB), routed, "nftables")).splitlines()[2:] == [
+        "nft ipv4 open_ports 0a0900020600000000500000 : "
+    ]
+
+
+def test_an_unprotected_network_lets_everything_in():
+    text = render(plan_network(network(options=mode("nat-unprotected"))))
+    assert "PYNET-TO-N -j ACCEPT" in text
+    assert "PYNET-TO-N -j DROP" not in text
+    assert "MASQUERADE" in text
+
+
+def test_an_isolated_network_has_no_address_on_the_host():
+    lines = render(plan_network(network(internal=True, options=mode("isolated")))).splitlines()
+    assert lines[0] == "bridge pn-1a2b3c4d 02:af:3d:5b:a9:4e mtu 1500 "
+    assert "ipv4 filter PYNET-TO-N -j DROP" in lines
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_chosen_source_address(backend):
+    text = render(plan_network(network(options=NetworkOptions(host_ipv4=IPv4Address("10.0.0.7"))), backend))
+    assert {"iptables": "-j SNAT --to-source 10.0.0.7", "nftables": "snat to 10.0.0.7"}[backend] in text
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_trusted_interfaces(backend):
+    text = render(plan_network(network(options=NetworkOptions(trusted_host_interfaces=("wg0", "eth1"))), backend))
+    for interface in ("wg0", "eth1"):
+        assert {"iptables": f"PYNET-TO-N -i {interface} -j ACCEPT", "nftables": f'to-N iifname "{interface}" accept'}[
+            backend
+        ] in text
+
+
+def test_who_may_reach_published_ports():
+    limited = network(options=NetworkOptions(publish_from=("localhost", "10.0.0.0/8", "fd00::/8")))
+    rules = [line for line in render(plan_endpoint(endpoint(WEB), limited)).splitlines() if "DNAT-E -" in line]
+    assert [rule.split("PYNET-DNAT-E ", 1)[1].split(" -j DNAT")[0] for rule in rules if "--dport" in rule] == [
+        "-p tcp -m tcp --dport 8080 -m addrtype --src-type LOCAL",
+        "-s 10.0.0.0/8 -p tcp -m tcp --dport 8080",
+    ]
+    text = render(plan_network(limited, "nftables"))
+    assert (
+        "limit-N fib saddr type local return\nnft ipv4 limit-N ip saddr { 10.0.0.0/8 } return\nnft ipv4 limit-N accept"
+        in text
+    )
+    assert render(plan_endpoint(endpoint(WEB), limited, "nftables")).splitlines()[-1] == (
+        "nft ipv4 limit_ports_any 060000001f900000 : limit-n1a2b3c4d".replace("-n1a2b3c4d", "-N")
+    )
+
+
+def test_sources_of_the_other_family_alone_are_nobody_of_this_one():
+    limited = network(options=NetworkOptions(publish_from=("fd00::/8",)))
+    assert "--src-type LOCAL" in render(plan_endpoint(endpoint(WEB), limited))
+    assert "-p tcp -m tcp --dport 8080 -j DNAT" not in render(plan_endpoint(endpoint(WEB), limited))
+
+
+def test_a_bridge_of_somebody_else_keeps_its_settings():
+    options = NetworkOptions(bridge_name="br-lan", inhibit_ipv4=True)
+    resources = plan_network(replace(network(options=options), adopted=True))
+    assert resources[0].adopted
+    assert (resources[0].name, resources[0].addresses) == ("br-lan", ())
+    assert "disable_ipv6" not in render(resources)

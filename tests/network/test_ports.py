@@ -7,20 +7,20 @@ from pathlib import Path
 
 import pytest
 
-from netplugin.kernel.ports import HostPorts
-from netplugin.resources import HostPort
+from netplugin.kernel.ports import PortHolder
+from netplugin.resources import HostPorts
 from pluginkit.errors import Conflict
 from tests.network.samples import ANY4, ANY6
 
 pytestmark = pytest.mark.usefixtures("netns")
 
 LOOPBACK = IPv4Address("127.0.0.1")
-WANT = HostPort("tcp", ANY4, 8080, "owner-one")
+WANT = HostPorts("tcp", ANY4, 8080, "owner-one")
 
 
 @pytest.fixture
 def ports():
-    ports = HostPorts()
+    ports = PortHolder()
     yield ports
     for have in ports.owned():
         ports.remove(have)
@@ -43,7 +43,7 @@ def can_bind(address, port, kind=socket.SOCK_STREAM):
 @pytest.mark.parametrize("address", ["0.0.0.0", "127.0.0.1", "::", "::1"])
 def test_nobody_else_can_open_a_held_port(ports, protocol, address):
     kind = socket.SOCK_STREAM if protocol == "tcp" else socket.SOCK_DGRAM
-    want = HostPort(protocol, ip_address(address), 8080, "owner")
+    want = HostPorts(protocol, ip_address(address), 8080, "owner")
     ports.ensure(want)
     ports.ensure(want)
     loopback = "::1" if ":" in address else "127.0.0.1"
@@ -64,7 +64,7 @@ def test_a_held_port_answers_nobody(ports):
 def test_both_families_and_both_protocols_are_different_ports(ports):
     for protocol in ("tcp", "udp"):
         for address in (ANY4, ANY6):
-            ports.ensure(HostPort(protocol, address, 8080, "owner"))
+            ports.ensure(HostPorts(protocol, address, 8080, "owner"))
     assert len(list(ports.owned())) == 4
 
 
@@ -74,15 +74,15 @@ def test_a_port_of_another_endpoint_names_it(ports, first, second):
     with pytest.raises(
         Conflict, match=r"cannot publish port 8080/tcp on .*already allocated, to endpoint owner-one"
     ) as hit:
-        ports.ensure(HostPort("tcp", second, 8080, "owner-two"))
+        ports.ensure(HostPorts("tcp", second, 8080, "owner-two"))
     assert hit.value.holder == "owner-one"
-    ports.remove(HostPort("tcp", second, 8080, "owner-two"))
+    ports.remove(HostPorts("tcp", second, 8080, "owner-two"))
     assert [have.owner for have in ports.owned()] == ["owner-one"]
 
 
 def test_different_addresses_are_different_ports(ports):
     ports.ensure(replace(WANT, address=LOOPBACK))
-    ports.ensure(HostPort("tcp", IPv4Address("127.0.0.2"), 8080, "owner-two"))
+    ports.ensure(HostPorts("tcp", IPv4Address("127.0.0.2"), 8080, "owner-two"))
 
 
 @pytest.mark.parametrize(("protocol", "kind"), [("tcp", socket.SOCK_STREAM), ("udp", socket.SOCK_DGRAM)])
@@ -121,7 +121,7 @@ def test_a_free_port_is_free_and_stays_so(ports):
 
 def test_a_protocol_that_the_kernel_lacks_needs_no_holding(ports):
     # Where the kernel has SCTP the port is bound, where it has not nobody can bind it: it is held either way.
-    want = HostPort("sctp", LOOPBACK, 8080, "owner")
+    want = HostPorts("sctp", LOOPBACK, 8080, "owner")
     ports.ensure(want)
     assert list(ports.owned()) == [want]
 
@@ -129,3 +129,49 @@ def test_a_protocol_that_the_kernel_lacks_needs_no_holding(ports):
 def test_the_ephemeral_range_is_the_kernels(ports):
     Path("/proc/sys/net/ipv4/ip_local_port_range").write_text("40000 40009")
     assert ports.ephemeral_range() == range(40000, 40010)
+
+
+RUN = HostPorts("tcp", ANY4, 20000, "owner-one", 10000)
+
+
+def reserved_setting():
+    return Path("/proc/sys/net/ipv4/ip_local_reserved_ports").read_text().strip()
+
+
+def test_a_long_run_is_kept_from_those_who_ask_for_any_port_and_needs_no_sockets(ports):
+    Path("/proc/sys/net/ipv4/ip_local_reserved_ports").write_text("8000-8010,20000")
+    descriptors = len(list(Path("/proc/self/fd").iterdir()))
+    ports.ensure(RUN)
+    ports.ensure(RUN)
+    assert len(list(Path("/proc/self/fd").iterdir())) == descriptors
+    assert reserved_setting() == "8000-8010,20000-29999"
+    ports.remove(RUN)
+    assert reserved_setting() == "8000-8010"
+
+
+def test_a_long_run_with_a_port_in_use_names_who_uses_it(ports):
+    with socket.create_server(("127.0.0.1", 25000)):
+        with pytest.raises(Conflict, match=r"cannot publish port 20000-29999/tcp on 0.0.0.0: .*, to \S+ \(pid \d+\)"):
+            ports.ensure(RUN)
+    assert reserved_setting() == ""
+    ports.ensure(RUN)
+
+
+@pytest.mark.parametrize(
+    "want", [replace(RUN, owner="owner-two", port=29999, count=2), HostPorts("tcp", LOOPBACK, 25000, "owner-two")]
+)
+def test_a_port_of_a_long_run_is_taken(ports, want):
+    ports.ensure(RUN)
+    with pytest.raises(Conflict, match="to endpoint owner-one"):
+        ports.ensure(want)
+    assert not ports.is_free("tcp", [ANY4], 25000)
+    assert ports.is_free("udp", [ANY4], 25000)
+
+
+def test_a_short_run_is_held_port_by_port_or_not_at_all(ports):
+    run = replace(RUN, count=5)
+    with socket.create_server(("127.0.0.1", 20004)), pytest.raises(Conflict, match="port 20004/tcp"):
+        ports.ensure(run)
+    assert can_bind("127.0.0.1", 20000)
+    ports.ensure(run)
+    assert not any(can_bind("127.0.0.1", port) for port in range(20000, 20005))

@@ -14,9 +14,14 @@ pytestmark = pytest.mark.usefixtures("netns")
 OTHER_NETWORK_ID = "9a9b9c9d" * 8
 
 
+@pytest.fixture(params=["iptables", "nftables"])
+def firewall(request):
+    return request.param
+
+
 @pytest.fixture
-def running(state_dir):
-    with closing(app.Plugin(state_dir)) as running:
+def running(state_dir, firewall):
+    with closing(app.Plugin(state_dir, firewall)) as running:
         yield running
 
 
@@ -37,9 +42,9 @@ def sh(command):
 
 def snapshot():
     rules = "sed -n 's/ \\[.*//; /^-A/p; / -$/p'"
-    return sh(
-        f"ip -o link | cut -d: -f2; ip -o addr | cut -d' ' -f2-7; iptables-save | {rules}; ip6tables-save | {rules}"
-    )
+    links = "ip -o link | cut -d: -f2; ip -o addr | cut -d' ' -f2-7"
+    tables = "nft list table ip pynet 2>/dev/null; nft list table ip6 pynet 2>/dev/null; true"
+    return sh(f"{links}; iptables-save | {rules}; ip6tables-save | {rules}; {tables}")
 
 
 def links():
@@ -263,12 +268,12 @@ def test_links_that_nobody_wants_are_swept_and_those_of_others_are_not(running):
     assert links() == {"lo", "br-other", "pn-11111111"}
 
 
-def test_a_restart_finds_everything(engine, running, state_dir):
+def test_a_restart_finds_everything(engine, running, state_dir, firewall):
     engine.create_network(dual=True)
     engine.run(port(80, 8080))
     right = snapshot()
     running.close()
-    with closing(app.Plugin(state_dir)) as successor:
+    with closing(app.Plugin(state_dir, firewall)) as successor:
         assert snapshot() == right
         assert ":8080" in sh("ss -lnt")
         client = successor.app.test_client()

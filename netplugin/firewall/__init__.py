@@ -1,0 +1,1 @@
+"""What the host's firewall shall do for networks and endpoints: pure, in the words of either backend."""
