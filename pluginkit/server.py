@@ -6,8 +6,10 @@ in `Err` (network, volume) and `Error` (IPAM): Podman takes any 200 for success.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import secrets
+import socket
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -29,11 +31,16 @@ MAX_BODY_BYTES = 64 * 1024 * 1024
 
 @dataclass(frozen=True)
 class Method:
-    """One method of the protocol: `name` as in the URL, the type of its request (None: the body is empty), its verb."""
+    """One method of the protocol: `name` as in the URL, the type of its request (None: the body is empty), its verb.
+
+    hang_up: an empty body, or a bug of ours, is answered by closing the connection: the engine acts on what any other
+    answer says.
+    """
 
     name: str
     request: type[Any] | None
     verb: Callable[..., Any]
+    hang_up: bool = False
 
 
 def create_app(name: str, implements: Sequence[str], methods: Sequence[Method], metrics: Metrics) -> Flask:
@@ -56,7 +63,9 @@ def _view(method: Method, metrics: Metrics) -> Callable[[], Response]:
         outcome = "ok"
         try:
             body = request.get_data(cache=False)
-            caller.remember(request.environ.get("gunicorn.socket"))
+            if method.hang_up and not body:
+                _hang_up()
+            caller.remember(_connection())
             answer = method.verb() if method.request is None else method.verb(wire.decode(body, method.request))
             return _answer(200, {} if answer is None else answer)
         except RequestEntityTooLarge:
@@ -74,6 +83,8 @@ def _view(method: Method, metrics: Metrics) -> Callable[[], Response]:
                 return _error(errors.http_status(exc), errors.describe(exc))
             outcome = "bug"
             log.exception("%s", method.name)
+            if method.hang_up:
+                _hang_up()
             return _error(500, f"internal error in {method.name}; see the plugin's log, request {request_id.get()}")
         finally:
             seconds = time.perf_counter() - started
@@ -82,6 +93,19 @@ def _view(method: Method, metrics: Metrics) -> Callable[[], Response]:
             request_id.reset(token)
 
     return view
+
+
+def _connection() -> socket.socket | None:
+    connection: socket.socket | None = request.environ.get("gunicorn.socket")
+    return connection
+
+
+def _hang_up() -> None:
+    """The caller gets no answer, which it takes for a plugin that is starting, whatever is answered now."""
+    connection = _connection()
+    if connection is not None:
+        with contextlib.suppress(OSError):
+            connection.shutdown(socket.SHUT_RDWR)
 
 
 def _refuse(exc: HTTPException) -> Response:

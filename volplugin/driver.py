@@ -93,7 +93,8 @@ class VolumeDriver:
             Method("VolumeDriver.Mount", MountRequest, self.mount),
             Method("VolumeDriver.Unmount", MountRequest, self.unmount),
             Method("VolumeDriver.Path", VolumeRequest, self.path),
-            Method("VolumeDriver.Get", VolumeRequest, self.get),
+            # dockerd forgets a volume's labels and options on any answer that is not the volume.
+            Method("VolumeDriver.Get", VolumeRequest, self.get, hang_up=True),
             Method("VolumeDriver.List", None, self.list),
             Method("VolumeDriver.Capabilities", None, self.capabilities),
         ]
