@@ -204,7 +204,7 @@ class IpamDriver:
         Signs of life: a network of pynet; a route or an address of the host inside; an address held for more than a
         gateway. Without any, a network of another driver is idle at most, and its PoolID is refused from then on.
         """
-        if self._asked_by.get(pool_id) == caller.current():
+        if not _may_be_lost(self._asked_by.get(pool_id)):
             return False
         if self._network_of(pool) is not None or any(is_inside(one, pool.network) for one in in_use):
             return False
@@ -251,10 +251,10 @@ class IpamDriver:
         self, pool: Pool, book: Book, pool_id: str, number: int, record: Address, network_id: str | None
     ) -> bool:
         """Tell whether an address was given before pynet or the engine died, and its network has no such endpoint."""
-        if record.role != "endpoint" or network_id is None or book.asked_by(pool_id, number) == caller.current():
+        if record.role != "endpoint" or network_id is None or not _may_be_lost(book.asked_by(pool_id, number)):
             return False
         interface = f"{record.address}/{pool.network.prefixlen}"
-        return not self._store.find(ENDPOINTS.kind, network_id, f"address{pool.network.version}", interface)
+        return not self._store.find(ENDPOINTS, network_id, f"address{pool.network.version}", interface)
 
     def _reclaim(self, pool_id: str, pool: Pool, book: Book) -> bool:
         """Leaked addresses of a full pool are free; return whether there were any."""
@@ -300,7 +300,7 @@ class IpamDriver:
 
     def _network_of(self, pool: Pool) -> str | None:
         """Return the ID of the network of pynet that has the pool."""
-        for row in self._store.rows(NETWORKS.kind):
+        for row in self._store.rows(NETWORKS):
             for subnet in row.current.subnets if row.current is not None else ():
                 if (subnet.address_space, subnet.pool) == (pool.address_space, pool.network):
                     return row.id
@@ -375,3 +375,8 @@ class IpamDriver:
         # One fsync is enough: that of the commit writes the intention too, since both are in one log.
         self._store.intend(replace(kind, durable=False), row_id, parent, record)
         self._store.commit(kind, row_id)
+
+
+def _may_be_lost(asked_by: str | None) -> bool:
+    """Tell whether pynet or the engine has died since it gave something; asked_by: None for an earlier run of pynet."""
+    return asked_by is None or not (asked_by == caller.current() or caller.is_running(asked_by))

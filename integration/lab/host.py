@@ -18,6 +18,7 @@ class Drivers:
 
     network: str = "pynet"
     volume: str = "pyvol"
+    firewall: str = "auto"  # with which pynet is told to work
 
     @property
     def plugins(self) -> tuple[str, ...]:
@@ -61,7 +62,7 @@ class Host(WireHost):
         boot_id.write_text(f"{next(self._boots):08d}-0000-4000-8000-{abs(hash(self.cgroup)) % 10**12:012d}\n")
         run("mount", "--bind", str(boot_id), "/proc/sys/kernel/random/boot_id")
         self.engine = engine.daemon(self.kind, self.machine, self.cgroup)
-        env = {"PYVOL_BIND_ROOTS": str(self.allowed), "PATH": self.kind.path()}
+        env = {"PYNET_FIREWALL": self.drivers.firewall, "PYVOL_BIND_ROOTS": str(self.allowed), "PATH": self.kind.path()}
         self.plugins = {name: plugin.daemon(name, self.machine, env) for name in self.drivers.plugins}
 
     @property
@@ -159,9 +160,15 @@ class Host(WireHost):
     def changes_since(self, before: snapshot.Snapshot | None) -> list[str]:
         """How the host differs from what it was then, once it has had ten seconds to settle."""
         assert before is not None, "the host was never started"
+        changes: list[str] = []
+
+        def settled() -> bool:
+            changes[:] = before.difference(snapshot.take(self.machine))
+            return not changes
+
         with contextlib.suppress(TimeoutError):
-            wait_for("host as before", lambda: not before.difference(snapshot.take(self.machine)), 10)
-        return before.difference(snapshot.take(self.machine))
+            wait_for("host as before", settled, 10)
+        return changes
 
     def logs(self) -> str:
         """The end of every daemon's log."""

@@ -11,6 +11,7 @@ MARK = "=== "
 COMMANDS = {
     "links": "ip -json -details link",
     "firewall": "iptables-save; ip6tables-save",
+    "nftables": "nft --stateless list ruleset 2>/dev/null || true",
     "routes": "ip -json route; ip -json -6 route",
     "rules": "ip rule; ip -6 rule",
     "loops": "losetup --json --list --output NAME,BACK-FILE",
@@ -19,8 +20,8 @@ COMMANDS = {
 SCRIPT = "set -e\n" + "".join(f"echo '{MARK}{name}'\n{command}\n" for name, command in COMMANDS.items())
 # Built-in chains that let everything through say only that somebody once looked at the table.
 SILENT = re.compile(r"^(:[A-Z]+ ACCEPT|\*|#|COMMIT)")
-# The engine keeps this one from its first container on.
-ENGINES_OWN = "/run/docker/netns/default"
+IPTABLES_OWN = re.compile(r"table (ip|ip6) (filter|nat|mangle|raw|security)$|# Warning")
+ENGINES_OWN = "/run/docker/netns/default"  # a mount that the engine keeps from its first container on
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +57,7 @@ def take(machine: Namespace) -> Snapshot:
     loops = json.loads(parts["loops"])["loopdevices"] if parts["loops"].strip() else []
     return Snapshot(
         links=frozenset(_link(link) for link in json.loads(parts["links"])),
-        firewall=tuple(sorted(_rules(parts["firewall"]))),
+        firewall=tuple(sorted([*_rules(parts["firewall"]), *_tables(parts["nftables"])])),
         routes=frozenset([*_routes(parts["routes"]), *(line.strip() for line in parts["rules"].splitlines())]),
         loops=frozenset(f"{loop['back-file']}" for loop in loops if loop["back-file"].startswith(f"{machine.root}/")),
         mounts=tuple(sorted(_mounts(machine))),
@@ -74,6 +75,18 @@ def _link(link: dict[str, object]) -> str:
 def _rules(text: str) -> list[str]:
     without_counters = (re.sub(r"\[\d+:\d+\]", "", line).strip() for line in text.splitlines())
     return [line for line in without_counters if line and not SILENT.match(line)]
+
+
+def _tables(text: str) -> list[str]:
+    """Every line of the tables that are not iptables' own, each after the names of the table and chain that it is in."""
+    lines, where = [], ["", ""]
+    for line in text.splitlines():
+        depth = (len(line) - len(line.lstrip("\t"))) if line.strip(" \t}") else 2
+        if depth < 2:
+            where[depth:] = [line.strip(" \t{"), ""][: 2 - depth]
+        if line.strip(" \t}") and not IPTABLES_OWN.match(where[0]):
+            lines.append(" / ".join([*where[:depth], line.strip(" \t{")]))
+    return lines
 
 
 def _routes(text: str) -> list[str]:

@@ -15,10 +15,11 @@ from collections.abc import Iterable, Mapping
 from ipaddress import IPv4Address, IPv6Address
 from typing import Literal
 
+from netplugin.kernel.netlink import Netlink
 from netplugin.kernel.nfnetlink import Batch, Element, Nfnetlink, concat, ifname
 from netplugin.traffic_resources import SourceGuard
 from pluginkit.command import run
-from pluginkit.errors import KernelError
+from pluginkit.errors import KernelError, NotFound
 
 TABLE = "pynet_guard"
 # Most of the reasons alone would be words of the nft language.
@@ -26,6 +27,9 @@ _COUNTER = "drop_"
 Reason = Literal["mac", "ethertype", "arp", "ipv4", "ipv6", "nd", "router", "dhcp"]
 _SetName = Literal["ports", "macs", "options", "addresses4", "addresses6", "targets6"]
 _SETS: tuple[_SetName, ...] = ("ports", "macs", "options", "addresses4", "addresses6", "targets6")
+# What the bridge keeps to itself passes no rule, yet it learns from it: a frame to such a group could move the MAC of a
+# neighbour to another port. So it is to forward them all, which the rules prevent. Pause frames (1) it always drops.
+_ALL_GROUPS = 0xFFFD
 # What a set of a guard has, by the set.
 _Keys = dict[_SetName, frozenset[bytes]]
 
@@ -53,7 +57,6 @@ table bridge pynet_guard {
     chain ipv6_unspecified { }
     chain nd_frames { }
     chain prerouting { type filter hook prerouting priority -300; policy accept; }
-    chain input { type filter hook input priority -300; policy accept; }
 }
 flush table bridge pynet_guard
 table bridge pynet_guard {
@@ -81,14 +84,13 @@ table bridge pynet_guard {
     }
     # Who has no address yet asks whether its own is free, and joins that address's multicast group.
     chain ipv6_unspecified {
-        ip6 nexthdr icmpv6 icmpv6 type nd-neighbor-solicit iifname . @th,64,128 @targets6 accept
+        icmpv6 type nd-neighbor-solicit iifname . @th,64,128 @targets6 accept
         icmpv6 type { mld-listener-report, mld-listener-done, mld2-listener-report } accept
         counter name drop_ipv6 drop
     }
-    # Without extension headers, and with no option but one link-layer address, its own: nobody sends anything else, and
-    # receivers believe a second one too.
+    # No longer than with one link-layer address, its own: nobody sends anything else, be it a second option or an
+    # extension header, and receivers would believe the second.
     chain nd_frames {
-        ip6 nexthdr != icmpv6 counter name drop_nd drop
         icmpv6 type nd-neighbor-advert iifname . @th,64,128 != @targets6 counter name drop_nd drop
         icmpv6 type nd-router-solicit ip6 length 8 accept
         icmpv6 type nd-router-solicit ip6 length 16 @th,64,16 0x0101 iifname . @th,80,48 @options accept
@@ -105,10 +107,6 @@ table bridge pynet_guard {
         ether type vmap { arp : goto arp_frames, ip : goto ipv4_frames, ip6 : goto ipv6_frames }
         counter name drop_ethertype drop
     }
-    # Frames to 01:80:c2:00:00:0X skip the hook above, but the bridge learns from them.
-    chain input {
-        iifname @ports iifname . ether saddr != @macs counter name drop_mac drop
-    }
 }
 """
 
@@ -116,7 +114,8 @@ table bridge pynet_guard {
 class SourceGuards:
     """The guards of this network namespace."""
 
-    def __init__(self, nfnetlink: Nfnetlink) -> None:
+    def __init__(self, netlink: Netlink, nfnetlink: Nfnetlink) -> None:
+        self._netlink = netlink
         self._nfnetlink = nfnetlink
         self._lock = threading.Lock()
         # What is in the sets, by link. Read anew by every `owned`; a table of thousands takes long to read.
@@ -127,9 +126,12 @@ class SourceGuards:
     def ensure(self, want: SourceGuard) -> None:
         """Frames enter from the link only with the wanted addresses.
 
-        Raises: KernelError: the kernel or the nft program refused; the message says what is missing.
+        Raises: NotFound: there is no such link. KernelError: the kernel or the nft program refused; the message says
+        what is missing.
         """
         wanted = _keys(want)
+        if not self._forward_groups(want.link, _ALL_GROUPS):
+            raise NotFound(f"cannot guard {want.link}: the link is gone; send SIGHUP to restore it")
         with self._lock:
             if not self._listing:
                 self._write()
@@ -152,6 +154,7 @@ class SourceGuards:
             if self._have is None:
                 self._have = self._read()
             self._change(want.link, {})
+        self._forward_groups(want.link, 0)
 
     def owned(self) -> Iterable[SourceGuard]:
         """Return the guards in the kernel. If the rules are not what they should be the next `ensure` restores them."""
@@ -168,6 +171,15 @@ class SourceGuards:
             return {}
         entries = [entry["counter"] for entry in json.loads(done.stdout)["nftables"] if "counter" in entry]
         return {entry["name"].removeprefix(_COUNTER): entry["packets"] for entry in entries}
+
+    def _forward_groups(self, name: str, mask: int) -> bool:
+        """The port forwards frames to those of the groups 01:80:c2:00:00:0X in `mask`; return whether it exists."""
+        link = self._netlink.link(name)
+        if link is None or not link.master:
+            return False
+        with self._netlink.request("set the port flags of", name, ignore=(errno.ENODEV,)) as socket:
+            socket.brport("set", index=link.index, group_fwd_mask=mask)
+        return True
 
     def _change(self, link: str, wanted: _Keys) -> None:
         """The link's elements are the wanted ones, all at once; with the last guard the table goes."""

@@ -73,8 +73,8 @@ class Shapers:
         """Return a shaper for each ifb device and each bucket that is ours; link is "" for a device never finished."""
         ifbs = [
             ifb
-            for ifb in self._netlink.links("ifb", lambda name: bool(_IFB_NAME.fullmatch(name)))
-            if not ifb.alias or ifb.alias.startswith(_ALIAS)
+            for ifb in self._netlink.links("ifb")
+            if _IFB_NAME.fullmatch(ifb.name) and (not ifb.alias or ifb.alias.startswith(_ALIAS))
         ]
         found = {ifb.name: Shaper(ifb.alias.removeprefix(_ALIAS), ifb.name, None, None) for ifb in ifbs}
         shaped = {shaper.link for shaper in found.values()} | found.keys()

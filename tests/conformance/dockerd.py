@@ -175,6 +175,7 @@ def _has_flag(_: Dockerd, request: Request) -> bool:
 
 
 REFUSALS = (
+    Refusal("NetworkDriver.GwAllocCheck", _has_flag, "there is no such option", "the recorder took any"),
     Refusal("NetworkDriver.CreateNetwork", _has_flag, "there is no such option", "the recorder took any"),
     Refusal("VolumeDriver.Create", _has_option("type", "fail"), "there is no such option", "the recorder took any"),
     Refusal(

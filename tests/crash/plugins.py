@@ -10,11 +10,12 @@ from ipaddress import IPv4Address, IPv6Address
 from typing import Any, ClassVar, Self
 
 from netplugin import driver as pynet
+from netplugin.firewall.backends import BACKENDS
 from netplugin.records import Protocol
-from netplugin.resources import Bridge, HostPort, Ruleset, Sysctl, Veth
+from netplugin.resources import Bridge, HostPorts, NftPorts, NftRuleset, Ruleset, Sysctl, Veth
 from pluginkit.errors import Conflict
 from pluginkit.metrics import Metrics
-from pluginkit.reconcile import Outcome, Reconciler, Resource
+from pluginkit.reconcile import Outcome, Resource
 from pluginkit.server import Method, create_app
 from tests.crash.fake_kernel import FakeKernel, Key
 from tests.crash.world import World
@@ -78,9 +79,9 @@ class NetworkKernel(FakeKernel):
     """A fake kernel with this much of pynet's in it: a host port has one owner, and a sysctl is never taken back."""
 
     def ensure(self, want: Resource) -> None:
-        if isinstance(want, HostPort):
+        if isinstance(want, HostPorts):
             for have in self.objects.values():
-                if isinstance(have, HostPort) and have.owner != want.owner and overlap(have, want):
+                if isinstance(have, HostPorts) and have.owner != want.owner and overlap(have, want):
                     raise Conflict(f"cannot publish port {want.port}: port is already allocated", holder=have.owner)
         super().ensure(want)
 
@@ -89,51 +90,65 @@ class NetworkKernel(FakeKernel):
             super().remove(want)
 
 
-def overlap(one: HostPort, other: HostPort) -> bool:
+def overlap(one: HostPorts, other: HostPorts) -> bool:
     """Tell whether two processes could not hold both."""
-    same = (one.protocol, one.port, one.address.version) == (other.protocol, other.port, other.address.version)
-    return same and (one.address == other.address or one.address.is_unspecified or other.address.is_unspecified)
+    same = (one.protocol, one.address.version) == (other.protocol, other.address.version)
+    ports = range(max(one.port, other.port), min(one.port + one.count, other.port + other.count))
+    both = one.address == other.address or one.address.is_unspecified or other.address.is_unspecified
+    return same and both and bool(ports)
 
 
 class NetworkWorld(PluginWorld):
-    """A machine with pynet. It is its own probe."""
+    """A machine with pynet and iptables. It is its own probe."""
 
     name = "pynet"
     implements = "NetworkDriver"
-    planned = pynet.KINDS
+    backend = BACKENDS["iptables"]
+    planned = pynet.planned(backend)
     migrations = pynet.MIGRATIONS
 
     def make_kernel(self) -> FakeKernel:
         return NetworkKernel(self.steps, network_needs)
 
     def assemble(self) -> None:
-        kernels = dict(self.kernel.kernels((Bridge, Veth, Sysctl, HostPort, Ruleset)))
+        types = (Bridge, Veth, Sysctl, HostPorts, Ruleset, NftRuleset, NftPorts)
+        kernels = dict(self.kernel.kernels(types))
         kernels[Sysctl] = machine.Unlisted(kernels[Sysctl])
-        self.driver = pynet.NetworkDriver(self.store, Reconciler(self.store, self.planned, kernels), self)
+        self.driver = pynet.NetworkDriver(self.store, kernels, self.backend, self)
         self.serve(self.driver.methods())
 
     def reconcile(self) -> Outcome:
         return self.driver.reconcile()
 
     def outlives_the_process(self, resource: Resource) -> bool:
-        return not isinstance(resource, HostPort)
+        return not isinstance(resource, HostPorts)
 
     def stays_when_removed(self, resource: Resource) -> bool:
         return isinstance(resource, Sysctl)
 
     def is_free(self, protocol: Protocol, addresses: Iterable[Address], port: int) -> bool:
-        wanted = [HostPort(protocol, address, port, "") for address in addresses]
-        held = [have for have in self.kernel.objects.values() if isinstance(have, HostPort)]
+        wanted = [HostPorts(protocol, address, port, "") for address in addresses]
+        held = [have for have in self.kernel.objects.values() if isinstance(have, HostPorts)]
         return not any(overlap(have, want) for have in held for want in wanted)
 
     def ephemeral_range(self) -> range:
         return range(32768, 32800)
 
     def link_exists(self, name: str) -> bool:
-        return ("veth", name) in self.kernel.objects
+        return ("veth", name) in self.kernel.objects or ("bridge", name) in self.kernel.objects
+
+    def default_mtu(self) -> int | None:
+        return 1500
 
     def sandbox_is_gone(self, key: str) -> bool:
         return False
+
+
+class NftablesWorld(NetworkWorld):
+    """The same with nftables."""
+
+    backend = BACKENDS["nftables"]
+    planned = pynet.planned(backend)
 
 
 class VolumeWorld(PluginWorld):

@@ -5,7 +5,9 @@ from dataclasses import replace
 from ipaddress import IPv4Network, ip_interface, ip_network
 
 from netplugin.driver import ENDPOINTS, MIGRATIONS, NETWORKS
+from netplugin.driver import KINDS as DRIVER_KINDS
 from netplugin.ipam import IpamDriver
+from netplugin.ipam_records import KINDS
 from netplugin.pools import PoolConfig, parse_pool_range
 from netplugin.records import Subnet
 from pluginkit.metrics import Metrics
@@ -31,16 +33,19 @@ class Ipam:
     """The requests of dockerd, each with what is usual in it."""
 
     def __init__(self, state_dir, host=None, config=None):
-        self.store = Store(state_dir / "pynet.db", [kind.kind for kind in (NETWORKS, ENDPOINTS)], MIGRATIONS)
+        self.store = Store(state_dir / "pynet.db", (*DRIVER_KINDS, *KINDS), MIGRATIONS)
         arguments = () if config is None else (config,)
         self.driver = IpamDriver(self.store, host or Using(), *arguments)
+        self.connection = None
         self._app = create_app("pynet", ["IpamDriver"], self.driver.methods(), Metrics("pynet"))
 
     def close(self):
         self.store.close()
 
     def call(self, method, **body):
-        answer = self._app.test_client().post(f"/IpamDriver.{method}", data=json.dumps(body) if body else b"")
+        environ = {"gunicorn.socket": self.connection}
+        data = json.dumps(body) if body else b""
+        answer = self._app.test_client().post(f"/IpamDriver.{method}", data=data, environ_overrides=environ)
         return answer.status_code, answer.get_json()
 
     def ok(self, method, **body):
@@ -83,9 +88,9 @@ class Ipam:
             endpoint = replace(samples.endpoint(), id=f"{number:064x}", address4=ip_interface(address))
             self._put(ENDPOINTS, endpoint.id, endpoint, network.id)
 
-    def _put(self, planned, record_id, record, parent):
-        self.store.intend(planned.kind, record_id, parent, record)
-        self.store.commit(planned.kind, record_id)
+    def _put(self, kind, record_id, record, parent):
+        self.store.intend(kind, record_id, parent, record)
+        self.store.commit(kind, record_id)
 
 
 def named(name):

@@ -35,8 +35,14 @@ def ether(source=MAC, **fields):
     return Ether(src=source, dst="ff:ff:ff:ff:ff:ff", **fields)
 
 
-def arp(operation, hardware, sender, target, **fields):
-    return ether() / ARP(op=operation, hwsrc=hardware, psrc=sender, hwdst=MAC3, pdst=target, **fields)
+def arp(operation, hardware, sender, target):
+    return ether() / ARP(op=operation, hwsrc=hardware, psrc=sender, hwdst=MAC3, pdst=target)
+
+
+def patched(frame, offset, value):
+    content = bytearray(bytes(frame))
+    content[offset] = value
+    return Raw(bytes(content))
 
 
 def ip(source, target=NEIGHBOUR4):
@@ -110,8 +116,10 @@ REFUSED = [
     Case("an ARP announcement for the gateway", arp(1, MAC, GATEWAY4, GATEWAY4), "arp"),
     Case("an ARP reply with the MAC of a neighbour", arp(2, MAC3, OWN4, NEIGHBOUR4), "arp"),
     Case("an ARP probe answered from nowhere", arp(2, MAC, "0.0.0.0", NEIGHBOUR4), "arp"),
-    Case("an ARP frame of other lengths", arp(1, MAC, OWN4, NEIGHBOUR4, hwlen=8), "arp"),
-    Case("an ARP frame of another hardware", arp(1, MAC, OWN4, NEIGHBOUR4, hwtype=6), "arp"),
+    *(
+        Case(f"an ARP frame with another {field}", patched(arp(1, MAC, OWN4, NEIGHBOUR4), offset, value), "arp")
+        for field, offset, value in (("hardware", 15, 6), ("protocol", 17, 1), ("length", 18, 8), ("length", 19, 8))
+    ),
     Case("IPv6 of a neighbour", ip6(NEIGHBOUR6) / ICMPv6EchoRequest(), "ipv6"),
     Case("IPv6 of the gateway", ip6(GATEWAY6) / ICMPv6EchoRequest(), "ipv6"),
     Case("link-local IPv6 of a neighbour", ip6(NEIGHBOUR_LOCAL) / ICMPv6EchoRequest(), "ipv6"),
@@ -144,7 +152,7 @@ REFUSED = [
     ),
     Case(
         "an ND advertisement behind an extension header",
-        ip6(OWN6) / IPv6ExtHdrDestOpt() / ICMPv6ND_NA(tgt=NEIGHBOUR6),
+        ip6(OWN6) / IPv6ExtHdrDestOpt() / ICMPv6ND_NA(tgt=OWN6),
         "nd",
     ),
     Case(

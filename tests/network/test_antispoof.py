@@ -18,8 +18,9 @@ from scapy.packet import Raw
 from netplugin.kernel.antispoof import TABLE, SourceGuards
 from netplugin.kernel.netlink import Netlink
 from netplugin.kernel.nfnetlink import Nfnetlink
-from netplugin.traffic_resources import SourceGuard
-from pluginkit.errors import KernelError
+from netplugin.kernel.shaping import Shapers
+from netplugin.traffic_resources import Shaper, SourceGuard
+from pluginkit.errors import KernelError, NotFound
 from tests.network.sandboxes import BRIDGE, GATEWAY4, GATEWAY6, command, lan
 from tests.network.spoofed_frames import (
     ALLOWED,
@@ -51,9 +52,9 @@ def netlink():
 
 
 @pytest.fixture
-def guards():
+def guards(netlink, containers):
     nfnetlink = Nfnetlink()
-    yield SourceGuards(nfnetlink)
+    yield SourceGuards(netlink, nfnetlink)
     nfnetlink.close()
 
 
@@ -125,6 +126,14 @@ def test_a_port_without_a_guard_is_not_concerned(guards, containers):
         assert [case.name for case in (*ALLOWED, *REFUSED) if not wire.passes(case.frame)] == []
 
 
+def test_a_shaped_port_is_guarded_as_well(netlink, guards, wire):
+    Shapers(netlink).ensure(Shaper(WANT.link, "pni00000002", 100_000_000, 100_000_000))
+    guards.ensure(WANT)
+    assert wire.passes(ip(OWN4) / ICMP())
+    assert not wire.passes(ip(NEIGHBOUR4) / ICMP())
+    assert guards.dropped()["ipv4"] == 1
+
+
 def test_several_addresses_of_one_endpoint(guards, wire):
     more4, more6 = "10.9.0.77", "2001:db8::77"
     guards.ensure(
@@ -162,17 +171,21 @@ def learnt_at(mac):
 def test_the_bridge_does_not_learn_from_what_is_dropped(guards, containers, wire):
     containers[1].run("ping", "-c1", "-W2", GATEWAY4)
     assert learnt_at(MAC3) == ["pnv00000003"]
-    # A frame to this group is never forwarded; the bridge itself takes it, and learns.
-    to_bridge = Ether(src=MAC3, dst="01:80:c2:00:00:0e", type=0x88CC) / Raw(bytes(46))
-    wire.passes(to_bridge)
+    # Frames to these groups are not forwarded; the bridge itself takes them, and learns.
+    groups = [Ether(src=MAC3, dst=f"01:80:c2:00:00:0{last:x}", type=0x88CC) / Raw(bytes(46)) for last in range(16)]
+    wire.passes(groups[14])
     assert learnt_at(MAC3) == ["pnv00000002"]
     containers[1].run("ping", "-c1", "-W2", GATEWAY4)
     assert learnt_at(MAC3) == ["pnv00000003"]
     guards.ensure(WANT)
-    wire.passes(to_bridge)
-    wire.passes(ether(MAC3) / IP(src=OWN4, dst=NEIGHBOUR4) / ICMP())
+    assert not any(wire.passes(frame) for frame in groups)
+    assert not wire.passes(ether(MAC3) / IP(src=OWN4, dst=NEIGHBOUR4) / ICMP())
     assert learnt_at(MAC3) == ["pnv00000003"]
-    assert guards.dropped()["mac"] == 2
+    # All but the pause frame, which the bridge drops by itself.
+    assert guards.dropped()["mac"] == 16
+    guards.remove(WANT)
+    assert not wire.passes(groups[14])
+    assert learnt_at(MAC3) == ["pnv00000002"]
 
 
 def test_a_flood_of_macs_leaves_the_bridge_as_it_was(guards, containers, wire):
@@ -219,13 +232,13 @@ def test_to_ensure_twice_is_to_ensure_once(guards):
     assert listing() == once
 
 
-def test_guards_are_read_back_from_the_kernel(guards):
+def test_guards_are_read_back_from_the_kernel(netlink, guards):
     other = SourceGuard("pnv00000003", MAC3, (IPv4Address(NEIGHBOUR4), IPv4Address("10.9.0.33")), ())
     for want in (WANT, other):
         guards.ensure(want)
     nfnetlink = Nfnetlink()
     with closing(nfnetlink):
-        assert sorted(SourceGuards(nfnetlink).owned(), key=lambda have: have.link) == [WANT, other]
+        assert sorted(SourceGuards(netlink, nfnetlink).owned(), key=lambda have: have.link) == [WANT, other]
 
 
 def test_the_table_goes_with_the_last_guard(guards):
@@ -245,10 +258,10 @@ def test_the_table_goes_with_the_last_guard(guards):
     assert guards.owned() == [WANT]
 
 
-def test_what_another_process_left_is_removed(guards):
+def test_what_another_process_left_is_removed(netlink, guards):
     guards.ensure(WANT)
     with closing(Nfnetlink()) as nfnetlink:
-        later = SourceGuards(nfnetlink)
+        later = SourceGuards(netlink, nfnetlink)
         later.remove(SourceGuard(WANT.link, "", (), ()))
     assert listing() == ""
 
@@ -278,7 +291,7 @@ def test_drift_is_put_right_by_a_reconcile(guards, drift):
     assert sorted(listing().splitlines()) == before
 
 
-def test_the_rules_are_replaced_while_traffic_flows(guards, wire):
+def test_the_rules_are_replaced_while_traffic_flows(netlink, guards, wire):
     guards.ensure(WANT)
     stop = threading.Event()
 
@@ -286,7 +299,7 @@ def test_the_rules_are_replaced_while_traffic_flows(guards, wire):
         while not stop.is_set():
             with closing(Nfnetlink()) as nfnetlink:
                 # As a new process does: it cannot know which version wrote the rules.
-                SourceGuards(nfnetlink).ensure(WANT)
+                SourceGuards(netlink, nfnetlink).ensure(WANT)
 
     thread = threading.Thread(target=rewrite)
     thread.start()
@@ -298,10 +311,20 @@ def test_the_rules_are_replaced_while_traffic_flows(guards, wire):
         thread.join()
 
 
+def test_a_link_that_is_gone_says_so(guards):
+    guards.ensure(WANT)
+    command("ip", "link", "del", WANT.link)
+    with pytest.raises(NotFound, match="cannot guard pnv00000002: the link is gone"):
+        guards.ensure(WANT)
+    guards.remove(WANT)
+    assert listing() == ""
+
+
 def test_what_is_missing_is_named(guards):
     program = (
-        "from netplugin.kernel.antispoof import *; from netplugin.kernel.nfnetlink import Nfnetlink;"
-        "SourceGuards(Nfnetlink()).ensure(SourceGuard('pnv00000002', '02:42:0a:09:00:02', (), ()))"
+        "from netplugin.kernel.antispoof import TABLE, SourceGuards\n"
+        "from netplugin.kernel.netlink import Netlink; from netplugin.kernel.nfnetlink import Nfnetlink\n"
+        "SourceGuards(Netlink(), Nfnetlink())._write()"
     )
     # Without the privilege the kernel refuses the table, as it does where it has none of the family.
     words = ("setpriv", "--bounding-set=-net_admin", "--inh-caps=-net_admin", sys.executable, "-c", program)

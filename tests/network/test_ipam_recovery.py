@@ -1,5 +1,8 @@
 """Pools and addresses outlive the driver, its crashes and lost messages; many requests at once do not meet."""
 
+import socket
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
@@ -125,6 +128,21 @@ def test_a_pool_that_nothing_speaks_for_can_be_had_again_after_a_restart(ipam, r
     new = ipam.pool("10.9.0.0/24")["PoolID"]
     assert ipam.address(new, "10.9.0.1", GATEWAY) == "10.9.0.1/24"
     assert "not known" in ipam.address_error(old)
+
+
+def test_a_pool_of_an_engine_that_has_died_can_be_had_by_the_next_one(ipam, tmp_path):
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "sock"))
+        listener.listen()
+        engine = "import socket, sys; s = socket.socket(socket.AF_UNIX); s.connect(sys.argv[1]); sys.stdin.read()"
+        process = subprocess.Popen([sys.executable, "-c", engine, str(tmp_path / "sock")], stdin=subprocess.PIPE)
+        ipam.connection, _ = listener.accept()
+        with ipam.connection:
+            ipam.pool("10.9.0.0/24")
+        ipam.connection = None
+        assert "Pool overlaps" in ipam.pool_error("10.9.0.0/24")
+        process.communicate()
+        assert ipam.pool("10.9.0.0/24")
 
 
 @pytest.mark.parametrize("sign", ["host", "network", "aux", "endpoint"])

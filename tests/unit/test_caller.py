@@ -64,6 +64,23 @@ def test_one_process_is_one_caller_and_another_is_another(listening: socket.sock
     assert first
 
 
+def test_a_caller_is_running_until_it_ends_and_its_process_id_alone_says_nothing() -> None:
+    child = subprocess.Popen(["sleep", "600"])
+    try:
+        start_time = Path(f"/proc/{child.pid}/stat").read_text().split()[21]
+        assert caller.is_running(f"{child.pid}@{start_time}")
+        assert not caller.is_running(f"{child.pid}@{int(start_time) - 1}")
+        child.kill()
+        # Not yet waited for, it is a zombie: its process ID is taken, but it calls nobody any more.
+        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+        assert not caller.is_running(f"{child.pid}@{start_time}")
+    finally:
+        child.kill()
+        child.wait()
+    assert not caller.is_running(f"{child.pid}@{start_time}")
+    assert not caller.is_running("")
+
+
 def test_this_process_is_itself() -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:

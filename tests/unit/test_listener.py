@@ -22,6 +22,7 @@ import sys, time
 from pathlib import Path
 from pluginkit import listener
 listener.claim(Path(sys.argv[1]))
+namespace = listener.claim_network_namespace(sys.argv[1])
 print("claimed", flush=True)
 time.sleep(600)
 """
@@ -112,7 +113,7 @@ def test_a_file_in_place_of_the_directory_is_named(tmp_path: Path) -> None:
 
 @pytest.fixture
 def claimant(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
-    """Another process that has claimed `tmp_path`."""
+    """Another process that has claimed `tmp_path`, and under its name the network namespace."""
     process = subprocess.Popen([sys.executable, "-c", CLAIMANT, tmp_path], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     assert process.stdout.readline() == "claimed\n"
@@ -125,6 +126,14 @@ def claimant(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
 def test_a_claimed_directory_is_refused(claimant: subprocess.Popen[str], tmp_path: Path) -> None:
     with pytest.raises(Conflict, match=f"state directory {tmp_path}: another process"):
         listener.claim(tmp_path, timeout_s=0.3)
+
+
+def test_a_claimed_namespace_is_refused_under_that_name_only(claimant: subprocess.Popen[str], tmp_path: Path) -> None:
+    with pytest.raises(Conflict, match="serves this network namespace"):
+        listener.claim_network_namespace(str(tmp_path), timeout_s=0.3)
+    listener.claim_network_namespace(f"{tmp_path}/another").close()
+    claimant.kill()
+    listener.claim_network_namespace(str(tmp_path)).close()
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])

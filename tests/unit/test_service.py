@@ -192,6 +192,22 @@ def test_a_caller_that_closes_its_sending_half_gets_its_answer(plugin: PluginPro
         assert client.makefile("rb").read().endswith(b'{"Text":"x"}')
 
 
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [('{"Text":"x"}', b"200"), ('{"Text":"refused"}', b"500"), ("{", b"400"), ("", None), ('{"Text":"bug"}', None)],
+)
+def test_where_an_answer_would_do_harm_there_is_none(plugin: PluginProcess, body: str, status: bytes | None) -> None:
+    """dockerd forgets a volume when Get is answered with an error, and asks again when the connection breaks."""
+    with plugin.connect() as client:
+        client.sendall(f"POST /Tiny.Fragile HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode())
+        try:
+            answer = client.makefile("rb").read()
+        except ConnectionResetError:
+            answer = b""
+    assert answer.split(b" ")[1:2] == ([status] if status else [])
+    assert plugin.answers()
+
+
 def test_the_connection_is_closed_after_each_answer(plugin: PluginProcess) -> None:
     with plugin.connect() as client:
         client.sendall(b"POST /Plugin.Activate HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n")

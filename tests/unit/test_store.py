@@ -134,6 +134,16 @@ def test_a_row_keeps_its_first_parent(store: Store) -> None:
     assert store.get(KEPT, "x") == row(OLD, NEW, True)
 
 
+def test_rows_are_found_by_a_field_of_what_is_committed(store: Store) -> None:
+    for record_id, parent, record in (("a", "1", NEW), ("b", "1", OLD), ("c", "2", NEW), ("d", "1", NEW)):
+        store.intend(KEPT, record_id, parent, record)
+        if record_id != "d":
+            store.commit(KEPT, record_id)
+    assert [found.id for found in store.find(KEPT, "1", "subnet", "10.0.0.0/24")] == ["a"]
+    assert store.find(KEPT, "1", "subnet", "10.0.0.0/25") == []
+    assert store.find(UNTIL_REBOOT, "1", "subnet", "10.0.0.0/24") == []
+
+
 def test_kinds_do_not_see_each_other(store: Store) -> None:
     committed(store)
     assert store.get(UNTIL_REBOOT, "x") is None

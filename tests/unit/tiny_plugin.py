@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from pluginkit import caller, log
-from pluginkit.errors import PluginError, StateError
+from pluginkit.errors import Conflict, PluginError, StateError
 from pluginkit.metrics import Metrics
 from pluginkit.server import Method, create_app
 from pluginkit.service import Running, Service, serve
@@ -53,6 +53,13 @@ class Tiny:
                 self.running -= 1
         return {"Slept": request.Seconds}
 
+    def fragile(self, request: Text) -> Text:
+        if request.Text == "refused":
+            raise Conflict("cannot do that")
+        if request.Text == "bug":
+            raise RuntimeError("a bug")
+        return request
+
     def status(self) -> dict[str, Any]:
         pages = int(Path("/proc/self/statm").read_text().split()[1])
         return {
@@ -80,6 +87,7 @@ def start() -> Running:
     methods = [
         Method("Tiny.Echo", Text, lambda request: request),
         Method("Tiny.Sleep", Seconds, tiny.sleep),
+        Method("Tiny.Fragile", Text, tiny.fragile, hang_up=True),
         Method("Tiny.Status", None, tiny.status),
     ]
     return Running(create_app("tiny", ["TinyDriver"], methods, Metrics("tiny")), tiny.reconcile)

@@ -1,0 +1,104 @@
+"""Announcements of an endpoint's addresses, so that neighbours forget the MAC that had them before.
+
+They leave by each port of the bridge but the endpoint's own: an advertisement that comes back to it while it still
+looks for duplicates of the address would make it give the address up. Source: RFC 5227 section 3, RFC 4861 section
+7.2.6; packet(7).
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+import struct
+from ipaddress import IPv4Address, IPv6Address
+
+from netplugin.kernel.netlink import Netlink
+from pluginkit.errors import KernelError
+
+_ARP, _IPV6 = 0x0806, 0x86DD
+_BROADCAST = b"\xff" * 6
+_ALL_NODES, _ALL_NODES_MAC = IPv6Address("ff02::1").packed, bytes.fromhex("333300000001")
+_ICMPV6, _ADVERTISEMENT, _OVERRIDE, _TARGET_LINK_LAYER = 58, 136, 0x20000000, 2
+_NUD_STALE, _NUD_NOARP, _NUD_PERMANENT = 0x04, 0x40, 0x80
+# A port may go while we send, be down, or have its queue full: the announcement is repeated, and not worth an error.
+_UNREACHED = (errno.ENXIO, errno.ENODEV, errno.ENETDOWN, errno.ENOBUFS)
+
+
+class Announcer:
+    """Speaks on the bridges of this network namespace."""
+
+    def __init__(self, netlink: Netlink) -> None:
+        self._netlink = netlink
+
+    def announce(
+        self, bridge: str, link: str, mac: str, address4: IPv4Address | None, address6: IPv6Address | None
+    ) -> None:
+        """Whoever is on the bridge, and the host, was told once that the addresses are at `mac`.
+
+        link: the port behind which they are, to which nothing is sent. Without the bridge nobody is there to be told.
+
+        Raises: KernelError: the kernel refused.
+        """
+        have = self._netlink.link(bridge)
+        if have is None:
+            return
+        hardware = bytes.fromhex(mac.replace(":", ""))
+        frames = [_arp(hardware, address4)] if address4 is not None else []
+        frames += [_advertisement(hardware, address6)] if address6 is not None else []
+        try:
+            with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as out:
+                for port in self._ports(have.index, link):
+                    for frame in frames:
+                        _send(out, port, frame)
+        except OSError as exc:
+            raise KernelError("announce addresses on", bridge, exc.errno or 0) from exc
+        for address in (address4, address6):
+            if address is not None:
+                self._correct(bridge, have.index, address, mac)
+
+    def _ports(self, bridge: int, without: str) -> list[str]:
+        with self._netlink.request("list", "bridge ports") as rtnetlink:
+            links = list(rtnetlink.link("dump", master=bridge))
+        names = [message.get_attr("IFLA_IFNAME") for message in links if message.get_attr("IFLA_MASTER") == bridge]
+        return [name for name in names if name != without]
+
+    def _correct(self, bridge: str, index: int, address: IPv4Address | IPv6Address, mac: str) -> None:
+        """The host's own entry of the address, if it has one that it learnt, is `mac`, to be confirmed on next use."""
+        with self._netlink.request("read the neighbours on", bridge, ignore=(errno.ENOENT,)) as rtnetlink:
+            family = socket.AF_INET if address.version == 4 else socket.AF_INET6
+            found = rtnetlink.neigh("dump", family=family, ifindex=index, dst=str(address))
+            learnt = [entry for entry in found if not entry["state"] & (_NUD_NOARP | _NUD_PERMANENT)]
+            if any(entry.get_attr("NDA_LLADDR") != mac for entry in learnt):
+                rtnetlink.neigh("change", family=family, ifindex=index, dst=str(address), lladdr=mac, state=_NUD_STALE)
+
+
+def _send(out: socket.socket, port: str, frame: bytes) -> None:
+    try:
+        out.sendto(frame, (port, 0))
+    except OSError as exc:
+        if exc.errno not in _UNREACHED:
+            raise
+
+
+def _arp(mac: bytes, address: IPv4Address) -> bytes:
+    """Return an ARP announcement: a request for the sender's own address."""
+    body = struct.pack(">HHBBH", 1, 0x0800, 6, 4, 1) + mac + address.packed + bytes(6) + address.packed
+    return _BROADCAST + mac + struct.pack(">H", _ARP) + body
+
+
+def _advertisement(mac: bytes, address: IPv6Address) -> bytes:
+    """Return an unsolicited neighbour advertisement that overrides what neighbours know."""
+    body = struct.pack(">BBHI", _ADVERTISEMENT, 0, 0, _OVERRIDE) + address.packed
+    body += struct.pack(">BB", _TARGET_LINK_LAYER, 1) + mac
+    checksum = _checksum(address.packed + _ALL_NODES + struct.pack(">II", len(body), _ICMPV6) + body)
+    body = body[:2] + struct.pack(">H", checksum) + body[4:]
+    header = struct.pack(">IHBB", 6 << 28, len(body), _ICMPV6, 255) + address.packed + _ALL_NODES
+    return _ALL_NODES_MAC + mac + struct.pack(">H", _IPV6) + header + body
+
+
+def _checksum(text: bytes) -> int:
+    """Return the Internet checksum of a text of even length. Source: RFC 1071."""
+    total: int = sum(struct.unpack(f">{len(text) // 2}H", text))
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    return ~total & 0xFFFF
