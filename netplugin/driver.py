@@ -241,6 +241,18 @@ class NetworkDriver:
                     self._reconciler.transition(self._endpoints, row.id, None)
             return self._reconciler.reconcile()
 
+    def expects(self, kind: str, name: str) -> bool:
+        """Tell whether a "link" of that alias, an "address" or "forwarding" should be there, with no move under way."""
+        if kind == "link":
+            _, what, record_id = name.split(" ", 2)
+            kind_of_record: Kind[Any] = NETWORKS if what == "network" else ENDPOINTS
+            row = self._store.get(kind_of_record, record_id)
+            return row is not None and row.current is not None and not row.pending
+        networks = [row.current for row in self._store.rows(NETWORKS) if row.current is not None and not row.pending]
+        if kind == "forwarding":
+            return any(not network.internal for network in networks)
+        return any(str(subnet.gateway) == name for network in networks for subnet in network.subnets)
+
     def _change(self, endpoint: Endpoint) -> None:
         self._reconciler.transition(self._endpoints, endpoint.id, endpoint)
 
