@@ -13,6 +13,7 @@ from netplugin.firewall.backends import BACKENDS, Name
 from netplugin.firewall.policy import FAMILIES
 from netplugin.kernel.activity import Activity
 from netplugin.kernel.bridge import Bridges
+from netplugin.kernel.conntrack import Conntrack
 from netplugin.kernel.iptables import Iptables
 from netplugin.kernel.links import Veths
 from netplugin.kernel.monitor import Monitor
@@ -70,7 +71,8 @@ class Plugin:
         }
         self._store = open_store(state_dir)
         self._metrics = Metrics("pynet")
-        self._driver = NetworkDriver(self._store, kernels, backend, HostProbe(self._ports, self._netlink))
+        probe = HostProbe(self._ports, self._netlink)
+        self._driver = NetworkDriver(self._store, kernels, backend, probe, Conntrack())
         # Before the first look at the kernel, so that nothing that happens after it is missed.
         self._monitor = Monitor(activity, self._driver.expects)
         self.reconcile()

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from ipaddress import ip_address
 
 from netplugin.kernel.activity import Activity
+from netplugin.kernel.nlattr import attributes, messages
 
 log = logging.getLogger(__name__)
 
@@ -77,17 +78,17 @@ class Monitor:
             return "more than could be read"
         if kind in (_RTM_NEWLINK, _RTM_DELLINK):
             flags = struct.unpack_from("=I", body, 8)[0]
-            alias = _text(_attributes(body[16:]).get(_IFLA_IFALIAS, b""))
+            alias = _text(attributes(body[16:]).get(_IFLA_IFALIAS, b""))
             gone = kind == _RTM_DELLINK or not flags & _IFF_UP
             if alias.startswith("pynet ") and gone and self._is_expected("link", alias):
                 return f"the link of {alias}"
         if kind == _RTM_DELADDR:
-            attributes = _attributes(body[8:])
-            packed = attributes.get(_IFA_LOCAL) or attributes.get(_IFA_ADDRESS, b"")
+            parts = attributes(body[8:])
+            packed = parts.get(_IFA_LOCAL) or parts.get(_IFA_ADDRESS, b"")
             address = str(ip_address(packed)) if len(packed) in (4, 16) else ""
             if address and self._is_expected("address", address):
                 return f"the address {address}"
-        if kind == _RTM_NEWNETCONF and _attributes(body[4:]).get(_NETCONFA_FORWARDING) == bytes(4):
+        if kind == _RTM_NEWNETCONF and attributes(body[4:]).get(_NETCONFA_FORWARDING) == bytes(4):
             return "the forwarding of packets" if self._is_expected("forwarding", "") else ""
         return ""
 
@@ -109,21 +110,8 @@ def _waiting(netlink: socket.socket) -> Iterator[tuple[int, bytes]]:
                 yield -1, b""
                 continue
             return
-        offset = 0
-        while offset + 16 <= len(text):
-            length, kind = struct.unpack_from("=IH", text, offset)
-            yield kind, text[offset + 16 : offset + length]
-            offset += max(16, (length + 3) & ~3)
-
-
-def _attributes(text: bytes) -> dict[int, bytes]:
-    found: dict[int, bytes] = {}
-    offset = 0
-    while offset + 4 <= len(text):
-        length, kind = struct.unpack_from("=HH", text, offset)
-        found[kind & 0x3FFF] = text[offset + 4 : offset + length]
-        offset += max(4, (length + 3) & ~3)
-    return found
+        for found in messages(text):
+            yield found.kind, found.body
 
 
 def _text(value: bytes) -> str:
