@@ -25,7 +25,7 @@ def tracked(family="ipv4"):
 
 
 @pytest.fixture(autouse=True)
-def tracking():
+def tracking(netns):
     """The kernel tracks connections only where something translates."""
     for program in ("iptables", "ip6tables"):
         dnat = ["-p", "udp", "--dport", "7", "-j", "REDIRECT", "--to-ports", "9"]
