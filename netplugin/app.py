@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,12 @@ from netplugin.driver import KINDS, MIGRATIONS, NetworkDriver
 from netplugin.firewall import nftables
 from netplugin.firewall.backends import BACKENDS, Name
 from netplugin.firewall.policy import FAMILIES
+from netplugin.kernel.activity import Activity
 from netplugin.kernel.bridge import Bridges
+from netplugin.kernel.conntrack import Conntrack
 from netplugin.kernel.iptables import Iptables
 from netplugin.kernel.links import Veths
+from netplugin.kernel.monitor import Monitor
 from netplugin.kernel.netlink import Netlink
 from netplugin.kernel.nfnetlink import Nfnetlink
 from netplugin.kernel.nftables import Nftables
@@ -26,6 +30,8 @@ from pluginkit.reconcile import Kernel
 from pluginkit.server import create_app
 from pluginkit.service import Running
 from pluginkit.store import Store
+
+log = logging.getLogger(__name__)
 
 STATE_FILE = "pynet.db"
 
@@ -46,21 +52,29 @@ class Plugin:
         self._netlink = Netlink()
         self._nfnetlink = Nfnetlink()
         self._ports = PortHolder()
+        activity = Activity()
         backend = BACKENDS[firewall]
         # Both backends' modules are always there: what the one left behind is swept when the other takes over.
-        nft = ByFamily({family: Nftables(family, nftables.base(family), self._nfnetlink) for family in FAMILIES})
+        nft = ByFamily(
+            {family: Nftables(family, nftables.base(family), self._nfnetlink, activity) for family in FAMILIES}
+        )
         kernels: Mapping[type[Any], Kernel] = {
             Bridge: Bridges(self._netlink),
             Veth: Veths(self._netlink),
             Sysctl: Sysctls(),
             HostPorts: self._ports,
-            Ruleset: ByFamily({family: Iptables(family, backend.iptables_base(family)) for family in FAMILIES}),
+            Ruleset: ByFamily(
+                {family: Iptables(family, backend.iptables_base(family), activity) for family in FAMILIES}
+            ),
             NftRuleset: nft,
             NftPorts: nft,
         }
         self._store = open_store(state_dir)
         self._metrics = Metrics("pynet")
-        self._driver = NetworkDriver(self._store, kernels, backend, HostProbe(self._ports, self._netlink))
+        probe = HostProbe(self._ports, self._netlink)
+        self._driver = NetworkDriver(self._store, kernels, backend, probe, Conntrack())
+        # Before the first look at the kernel, so that nothing that happens after it is missed.
+        self._monitor = Monitor(activity, self._driver.expects)
         self.reconcile()
         self.app = create_app("pynet", ["NetworkDriver"], self._driver.methods(), self._metrics)
 
@@ -68,10 +82,21 @@ class Plugin:
         """The kernel is as the records say; what could not be put right was logged and counted."""
         self._metrics.reconciled(self._driver.reconcile())
 
+    def watch(self, wake: Callable[[], None]) -> None:
+        """Never returns: `wake` is called whenever others changed what is ours; that was logged and counted."""
+
+        def drifted(what: str) -> None:
+            log.warning("%s was changed by others; putting it right", what)
+            self._metrics.drifted()
+            wake()
+
+        self._monitor.run(drifted)
+
     def close(self) -> None:
         """Records and sockets are closed, host ports no longer held; networks go on as they are."""
         for held in self._ports.owned():
             self._ports.remove(held)
+        self._monitor.close()
         self._netlink.close()
         self._nfnetlink.close()
         self._store.close()
@@ -80,4 +105,4 @@ class Plugin:
 def start(state_dir: Path, firewall: Name) -> Running:
     """The plugin runs in this process; return what the service needs of it."""
     plugin = Plugin(state_dir, firewall)
-    return Running(plugin.app, plugin.reconcile)
+    return Running(plugin.app, plugin.reconcile, plugin.watch)

@@ -18,7 +18,7 @@ from netplugin import external, parse, wire
 from netplugin.firewall.backends import Backend
 from netplugin.firewall.policy import gateway_mode
 from netplugin.plan import bridge_name, plan_endpoint, plan_network, veth_names
-from netplugin.records import Endpoint, Network
+from netplugin.records import Endpoint, Network, PublishedPort
 from netplugin.records import Protocol as TransportProtocol
 from netplugin.resources import Family
 from pluginkit.errors import Conflict, NotFound
@@ -54,6 +54,8 @@ def planned(backend: Backend) -> tuple[Planned[Network], Planned[Endpoint]]:
     )
 
 
+Address = IPv4Address | IPv6Address
+
 # A killed engine's containers lose their links while their successors already start.
 _STALE_HOLDER_WAIT_S = 3.0
 _PUBLISH_ATTEMPTS = 3
@@ -62,7 +64,7 @@ _PUBLISH_ATTEMPTS = 3
 class Probe(Protocol):
     """What the verbs ask of the machine before they decide."""
 
-    def is_free(self, protocol: TransportProtocol, addresses: Iterable[IPv4Address | IPv6Address], port: int) -> bool:
+    def is_free(self, protocol: TransportProtocol, addresses: Iterable[Address], port: int) -> bool:
         """Tell whether a host port could be held."""
 
     def ephemeral_range(self) -> range:
@@ -78,11 +80,21 @@ class Probe(Protocol):
         """Tell whether a sandbox has certainly ended; false if that cannot be seen from here."""
 
 
+class Flows(Protocol):
+    """Connections that outlive what they were led by."""
+
+    def forget(self, protocol: TransportProtocol, host: Address, first: int, count: int) -> None:
+        """No connection is left that began with a packet to one of the ports."""
+
+
 class NetworkDriver:
     """NetworkDriver of one host. Locks are per network; two verbs on one network take turns."""
 
-    def __init__(self, store: Store, kernels: Mapping[type[Any], Kernel], backend: Backend, probe: Probe) -> None:
+    def __init__(
+        self, store: Store, kernels: Mapping[type[Any], Kernel], backend: Backend, probe: Probe, flows: Flows
+    ) -> None:
         self._store = store
+        self._flows = flows
         self._networks, self._endpoints = planned(backend)
         self._reconciler = Reconciler(store, (self._networks, self._endpoints), kernels)
         self._probe = probe
@@ -152,7 +164,7 @@ class NetworkDriver:
         """The network is gone, with all endpoints that the engine forgot to delete."""
         with self._locks.hold(request.NetworkID):
             for row in self._store.rows(ENDPOINTS, parent=request.NetworkID):
-                self._reconciler.transition(self._endpoints, row.id, None)
+                self._drop(row.id)
             self._reconciler.transition(self._networks, request.NetworkID, None)
 
     def create_endpoint(self, request: wire.CreateEndpointRequest) -> wire.CreateEndpointAnswer:
@@ -165,7 +177,7 @@ class NetworkDriver:
             endpoint = parse.parse_endpoint(request, network)
             for stale in self._same_address(endpoint):
                 log.warning("endpoint %s is stale: %s has its address now", stale[:12], endpoint.id[:12])
-                self._reconciler.transition(self._endpoints, stale, None)
+                self._drop(stale)
             self._reconciler.transition(self._endpoints, endpoint.id, endpoint, parent=network.id)
         # Docker takes any MAC address in the answer for an override, even the one that it had asked for.
         asked = request.Interface is not None and request.Interface.MacAddress
@@ -178,7 +190,7 @@ class NetworkDriver:
     def delete_endpoint(self, request: wire.EndpointRequest) -> None:
         """The endpoint is gone, with its link and ports."""
         with self._locks.hold(request.NetworkID):
-            self._reconciler.transition(self._endpoints, request.EndpointID, None)
+            self._drop(request.EndpointID)
 
     def join(self, request: wire.JoinRequest) -> wire.JoinAnswer:
         """The endpoint belongs to the sandbox; return the link for the engine to move there, and the gateways."""
@@ -238,11 +250,39 @@ class NetworkDriver:
             for row in self._store.rows(ENDPOINTS):
                 if row.current is not None and self._is_stale(row.current):
                     log.warning("endpoint %s is stale: its link died with its sandbox", row.id[:12])
-                    self._reconciler.transition(self._endpoints, row.id, None)
+                    self._drop(row.id)
             return self._reconciler.reconcile()
 
+    def expects(self, kind: str, name: str) -> bool:
+        """Tell whether a "link" of that alias, an "address" or "forwarding" should be there, with no move under way."""
+        if kind == "link":
+            _, what, record_id = name.split(" ", 2)
+            kind_of_record: Kind[Any] = NETWORKS if what == "network" else ENDPOINTS
+            row = self._store.get(kind_of_record, record_id)
+            return row is not None and row.current is not None and not row.pending
+        networks = [row.current for row in self._store.rows(NETWORKS) if row.current is not None and not row.pending]
+        if kind == "forwarding":
+            return any(not network.internal for network in networks)
+        return any(str(subnet.gateway) == name for network in networks for subnet in network.subnets)
+
     def _change(self, endpoint: Endpoint) -> None:
+        row = self._store.get(ENDPOINTS, endpoint.id)
+        before = row.current.ports if row is not None and row.current is not None else ()
         self._reconciler.transition(self._endpoints, endpoint.id, endpoint)
+        self._forget_flows(set(before) ^ set(endpoint.ports))
+
+    def _drop(self, endpoint_id: str) -> None:
+        """The endpoint is gone, with everything that leads to it."""
+        row = self._store.get(ENDPOINTS, endpoint_id)
+        self._reconciler.transition(self._endpoints, endpoint_id, None)
+        self._forget_flows(row.current.ports if row is not None and row.current is not None else ())
+
+    def _forget_flows(self, ports: Iterable[PublishedPort]) -> None:
+        """Flows to these ports, which now lead elsewhere, begin anew. A TCP connection has its own end."""
+        for port in ports:
+            for host in (port.host4, port.host6):
+                if host is not None and port.protocol != "tcp":
+                    self._flows.forget(port.protocol, host, port.host_port, port.count)
 
     def _network(self, network_id: str) -> Network:
         row = self._store.get(NETWORKS, network_id)
@@ -279,7 +319,7 @@ class NetworkDriver:
             if row is None or row.current is None or self._is_stale(row.current):
                 if row is not None:
                     with self._locks.hold(row.parent):
-                        self._reconciler.transition(self._endpoints, holder, None)
+                        self._drop(holder)
                 return True
             # Only while its engine is starting can a dead sandbox still have its link; the living are not waited for.
             if time.monotonic() > deadline or not self._probe.sandbox_is_gone(row.current.sandbox):

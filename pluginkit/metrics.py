@@ -29,6 +29,9 @@ class Metrics:
         self._swept = Counter(
             f"{plugin}_orphans_swept", "Kernel objects removed because no record wanted them.", registry=self._registry
         )
+        self._drifts = Counter(
+            f"{plugin}_drifts", "Times that others were seen changing what is ours.", registry=self._registry
+        )
         self._failing = Gauge(
             f"{plugin}_reconcile_failures", "What the last reconcile could not put right.", registry=self._registry
         )
@@ -44,6 +47,10 @@ class Metrics:
         self._undone.inc(outcome.undone)
         self._swept.inc(outcome.swept)
         self._failing.set(len(outcome.failures))
+
+    def drifted(self) -> None:
+        """One more drift was seen."""
+        self._drifts.inc()
 
     def text(self) -> bytes:
         """Return all of it in the Prometheus text format."""

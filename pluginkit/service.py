@@ -36,10 +36,14 @@ _GRACE_S = 20
 
 @dataclass(frozen=True)
 class Running:
-    """What a plugin is made of once it has started: its app, and what to do now and then."""
+    """What a plugin is made of once it has started: its app, and what to do now and then.
+
+    watch: never returns; calls what it is given when it is time to reconcile before the timer says so.
+    """
 
     app: Flask
     reconcile: Callable[[], None]
+    watch: Callable[[Callable[[], None]], None] | None = None
 
 
 @dataclass(frozen=True)
@@ -109,6 +113,8 @@ class _Application(BaseApplication):  # type: ignore[misc]
             # gunicorn prints the text of this one, without a traceback, and ends instead of trying again.
             raise AppImportError(str(exc)) from exc
         threading.Thread(target=self._reconcile_forever, args=(running.reconcile,), daemon=True).start()
+        if running.watch is not None:
+            threading.Thread(target=running.watch, args=(self.wake.set,), daemon=True).start()
         log.info("%s answers on %s", self.service.name, self.service.socket)
         return running.app
 

@@ -11,6 +11,7 @@ import re
 import threading
 from collections.abc import Callable, Iterable
 
+from netplugin.kernel.activity import Activity
 from netplugin.kernel.batch import Batch, Rules, is_first
 from netplugin.resources import Base, Family, Ruleset
 from pluginkit.command import run
@@ -26,9 +27,10 @@ _NOBODY = "nobody"
 class Iptables:
     """The rules of one family in this network namespace. The base exists while there is a ruleset."""
 
-    def __init__(self, family: Family, base: Base) -> None:
+    def __init__(self, family: Family, base: Base, activity: Activity) -> None:
         self._family = family
         self._base = base
+        self._activity = activity
         self._turn = threading.Lock()
         self._remembered: Rules | None = None
 
@@ -65,7 +67,8 @@ class Iptables:
         text = batch.text()
         if text:
             program = f"{_PROGRAM[self._family]}-restore"
-            run([program, "--noflush", "--wait", str(_LOCK_WAIT_S)], stdin=text, timeout_s=_LOCK_WAIT_S + 5)
+            with self._activity.changing():
+                run([program, "--noflush", "--wait", str(_LOCK_WAIT_S)], stdin=text, timeout_s=_LOCK_WAIT_S + 5)
         self._remembered = batch.after
 
     def _to_ensure(self, want: Ruleset, have: Rules) -> Batch:

@@ -12,6 +12,7 @@ import threading
 from collections.abc import Iterable
 from typing import Any
 
+from netplugin.kernel.activity import Activity
 from netplugin.kernel.nfnetlink import Batch, Element, Nfnetlink, TableFamily, Verdict, ifname
 from netplugin.resources import Family, NftBase, NftElement, NftPorts, NftRuleset
 from pluginkit.command import run
@@ -31,12 +32,13 @@ class Nftables:
     Everything that was ensured is remembered, so that it can be made again as a whole when somebody flushed it.
     """
 
-    def __init__(self, family: Family, base: NftBase, netlink: Nfnetlink) -> None:
+    def __init__(self, family: Family, base: NftBase, netlink: Nfnetlink, activity: Activity) -> None:
         self._family = family
         self._table_family = _FAMILY[family]
         self._table = base.table
         self._base = base
         self._netlink = netlink
+        self._activity = activity
         self._turn = threading.Lock()
         self._rulesets: dict[str, NftRuleset] = {}
         self._ports: dict[str, dict[Place, Element]] = {}
@@ -44,7 +46,7 @@ class Nftables:
 
     def ensure(self, want: NftRuleset | NftPorts) -> None:
         """What is wanted is in the table."""
-        with self._turn:
+        with self._turn, self._activity.changing():
             if isinstance(want, NftRuleset):
                 if self._rulesets.get(want.owner) != want:
                     self._put_rules(want)
@@ -53,7 +55,7 @@ class Nftables:
 
     def remove(self, want: NftRuleset | NftPorts) -> None:
         """Nothing of the owner is in the table; with the last ruleset the table is gone."""
-        with self._turn:
+        with self._turn, self._activity.changing():
             if isinstance(want, NftPorts):
                 gone = self._ports.pop(want.owner, {})
                 self._change(gone, {})

@@ -8,6 +8,7 @@ import pytest
 
 from netplugin.firewall.iptables import base, endpoint_rules, exceptions, exceptions_base, network_rules
 from netplugin.firewall.policy import endpoint_openings, network_policies
+from netplugin.kernel.activity import Activity
 from netplugin.kernel.iptables import Iptables
 from netplugin.options import NetworkOptions
 from netplugin.records import PublishedPort
@@ -48,7 +49,7 @@ def program(family):
 
 @pytest.fixture
 def rules(family):
-    return Iptables(family, base(family))
+    return Iptables(family, base(family), Activity())
 
 
 def policy(family, **options):
@@ -96,7 +97,7 @@ def test_another_process_finds_nothing_to_do(rules, wanted, family, program):
     for want in wanted:
         rules.ensure(want)
     once = saved(program)
-    successor = Iptables(family, base(family))
+    successor = Iptables(family, base(family), Activity())
     assert {have.key for have in successor.owned()} == {want.key for want in wanted}
     for want in wanted:
         assert successor._to_ensure(want, successor._read()).text() == ""
@@ -177,7 +178,7 @@ def test_a_flush_is_noticed_by_the_next_change(rules, wanted, family, program, f
 def test_chains_of_the_dead_are_listed_and_removed(rules, wanted, family, program):
     for want in wanted:
         rules.ensure(want)
-    successor = Iptables(family, base(family))
+    successor = Iptables(family, base(family), Activity())
     for have in successor.owned():
         successor.remove(have)
     assert ours(program) == []
@@ -226,7 +227,7 @@ def test_the_words_of_every_mode_are_those_of_iptables_save(rules, family, optio
 def test_another_backends_chains_go_when_it_takes_over(rules, wanted, family, program):
     for want in wanted:
         rules.ensure(want)
-    other = Iptables(family, exceptions_base(family))
+    other = Iptables(family, exceptions_base(family), Activity())
     existing = other.owned()
     other.ensure(exceptions(policy(family)))
     for have in existing:

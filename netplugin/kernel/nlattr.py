@@ -1,0 +1,64 @@
+"""Netlink messages and attributes as bytes. Source: netlink(7), linux/netlink.h."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+NESTED = 0x8000
+_TYPE = 0x3FFF
+_HEADER = struct.Struct("=IHHII")
+
+
+@dataclass(frozen=True)
+class Message:
+    """One message that was received."""
+
+    kind: int
+    flags: int
+    sequence: int
+    body: bytes
+
+
+def padded(value: bytes) -> bytes:
+    """Return `value` filled up to whole words of four bytes."""
+    return value + bytes(-len(value) % 4)
+
+
+def attribute(kind: int, value: bytes) -> bytes:
+    """Return one attribute."""
+    return struct.pack("=HH", 4 + len(value), kind) + padded(value)
+
+
+def string(kind: int, value: str) -> bytes:
+    """Return one attribute that holds a text, with a zero at its end."""
+    return attribute(kind, value.encode("ascii") + b"\0")
+
+
+def each_attribute(text: bytes) -> Iterator[tuple[int, bytes]]:
+    """Yield type and value of the attributes in `text`."""
+    offset = 0
+    while offset + 4 <= len(text):
+        length, kind = struct.unpack_from("=HH", text, offset)
+        yield kind & _TYPE, text[offset + 4 : offset + length]
+        offset += max(4, (length + 3) & ~3)
+
+
+def attributes(text: bytes) -> dict[int, bytes]:
+    """Return the attributes in `text` by type."""
+    return dict(each_attribute(text))
+
+
+def message(kind: int, flags: int, sequence: int, body: bytes) -> bytes:
+    """Return one message to send."""
+    return _HEADER.pack(_HEADER.size + len(body), kind, flags, sequence, 0) + body
+
+
+def messages(text: bytes) -> Iterator[Message]:
+    """Yield the messages of one datagram."""
+    offset = 0
+    while offset + _HEADER.size <= len(text):
+        length, kind, flags, sequence, _ = _HEADER.unpack_from(text, offset)
+        yield Message(kind, flags, sequence, text[offset + _HEADER.size : offset + length])
+        offset += max(_HEADER.size, (length + 3) & ~3)

@@ -1,0 +1,85 @@
+"""What others do to our things is noticed, and what we do ourselves is not."""
+
+import subprocess
+import time
+from contextlib import closing
+
+import pytest
+
+from netplugin import app
+from tests.network.engine import Engine, port
+from tests.network.samples import ENDPOINT_ID, NETWORK_ID
+from tests.network.test_verbs import snapshot
+
+pytestmark = pytest.mark.usefixtures("netns")
+
+BRIDGE = f"pn-{NETWORK_ID[:8]}"
+
+
+@pytest.fixture(params=["iptables", "nftables"])
+def plugin(request, state_dir):
+    with closing(app.Plugin(state_dir, request.param)) as plugin:
+        client = plugin.app.test_client()
+        engine = Engine(lambda path, body: (client.post(path, data=body).status_code, {}))
+        engine.create_network(dual=True)
+        engine.create_endpoint()
+        engine.join()
+        engine.publish(port(80, 8080))
+        plugin.engine = engine
+        yield plugin
+
+
+def sh(command):
+    subprocess.run(["sh", "-c", command], check=True)
+
+
+def notice(monitor, patience_s=2.0):
+    """Return what is noticed in time, "" if nothing is."""
+    deadline = time.monotonic() + patience_s
+    while time.monotonic() < deadline:
+        if what := monitor.look():
+            return what
+        time.sleep(0.02)
+    return ""
+
+
+DRIFTS = {
+    "bridge deleted": (f"ip link del {BRIDGE}", "the link of pynet network"),
+    "bridge down": (f"ip link set {BRIDGE} down", "the link of pynet network"),
+    "veth deleted": (f"ip link del pnv{ENDPOINT_ID[:8]}", "the link of pynet endpoint"),
+    "address deleted": (f"ip addr del 10.9.0.1/24 dev {BRIDGE}", "the address 10.9.0.1"),
+    "IPv6 address deleted": (f"ip addr del fd09::1/64 dev {BRIDGE}", "the address fd09::1"),
+    "forwarding off": ("sysctl -qw net.ipv4.ip_forward=0", "the forwarding of packets"),
+    "filter flushed": ("iptables -F", "the firewall"),
+    "ruleset flushed": ("nft flush ruleset", "the firewall"),
+}
+
+
+@pytest.mark.parametrize(("command", "what"), DRIFTS.values(), ids=DRIFTS)
+def test_what_others_do_is_noticed_and_put_right(plugin, command, what):
+    right = snapshot().splitlines()
+    time.sleep(0.35)  # what we did ourselves must be over: a change is ours for that long
+    plugin._monitor.look()
+    sh(command)
+    assert notice(plugin._monitor).startswith(what)
+    plugin.reconcile()
+    # An endpoint whose link was deleted is over; everything else is as it was.
+    expected = [] if "link del pnv" in command else right
+    assert not set(expected) - set(snapshot().splitlines())
+
+
+def test_what_we_do_is_not_noticed(plugin):
+    plugin._monitor.look()
+    plugin.engine.publish(port(81, 8081))
+    plugin.engine.stop()
+    plugin.engine.ok("DeleteNetwork", NetworkID=NETWORK_ID)
+    assert notice(plugin._monitor, 0.5) == ""
+
+
+def test_what_others_do_to_their_own_things_is_not_noticed(plugin):
+    time.sleep(0.35)  # as above
+    plugin._monitor.look()
+    sh("ip link add other type bridge; ip link set other up; ip link del other")
+    sh("iptables -A FORWARD -i lo -j ACCEPT; iptables -D FORWARD -i lo -j ACCEPT")
+    sh("nft add table inet theirs; nft delete table inet theirs")
+    assert notice(plugin._monitor, 0.5) == ""
