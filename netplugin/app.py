@@ -7,10 +7,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from netplugin.driver import KINDS, MIGRATIONS, NetworkDriver
+from netplugin import kinds
+from netplugin.driver import NetworkDriver
 from netplugin.firewall import nftables
 from netplugin.firewall.backends import BACKENDS, Name
 from netplugin.firewall.policy import FAMILIES
+from netplugin.ipam.driver import IpamDriver
+from netplugin.ipam.pools import PoolConfig
 from netplugin.kernel.activity import Activity
 from netplugin.kernel.bridge import Bridges
 from netplugin.kernel.conntrack import Conntrack
@@ -22,6 +25,7 @@ from netplugin.kernel.nfnetlink import Nfnetlink
 from netplugin.kernel.nftables import Nftables
 from netplugin.kernel.ports import PortHolder
 from netplugin.kernel.probe import HostProbe
+from netplugin.kernel.routes import HostNetworks
 from netplugin.kernel.rulesets import ByFamily
 from netplugin.kernel.sysctl import Sysctls
 from netplugin.resources import Bridge, HostPorts, NftPorts, NftRuleset, Ruleset, Sysctl, Veth
@@ -34,6 +38,7 @@ from pluginkit.store import Store
 log = logging.getLogger(__name__)
 
 STATE_FILE = "pynet.db"
+DEFAULT_POOLS = PoolConfig()
 
 
 def open_store(state_dir: Path) -> Store:
@@ -41,13 +46,13 @@ def open_store(state_dir: Path) -> Store:
 
     Raises: StateError: they cannot be used.
     """
-    return Store(state_dir / STATE_FILE, KINDS, MIGRATIONS)
+    return Store(state_dir / STATE_FILE, kinds.ALL, kinds.MIGRATIONS)
 
 
 class Plugin:
     """pynet in this process and network namespace."""
 
-    def __init__(self, state_dir: Path, firewall: Name) -> None:
+    def __init__(self, state_dir: Path, firewall: Name, pools: PoolConfig = DEFAULT_POOLS) -> None:
         """The kernel is as the records say, and the app answers from now on."""
         self._netlink = Netlink()
         self._nfnetlink = Nfnetlink()
@@ -76,7 +81,9 @@ class Plugin:
         # Before the first look at the kernel, so that nothing that happens after it is missed.
         self._monitor = Monitor(activity, self._driver.expects)
         self.reconcile()
-        self.app = create_app("pynet", ["NetworkDriver"], self._driver.methods(), self._metrics)
+        ipam = IpamDriver(self._store, HostNetworks(self._netlink), pools)
+        methods = (*self._driver.methods(), *ipam.methods())
+        self.app = create_app("pynet", ["NetworkDriver", "IpamDriver"], methods, self._metrics)
 
     def reconcile(self) -> None:
         """The kernel is as the records say; what could not be put right was logged and counted."""
@@ -102,7 +109,7 @@ class Plugin:
         self._store.close()
 
 
-def start(state_dir: Path, firewall: Name) -> Running:
+def start(state_dir: Path, firewall: Name, pools: PoolConfig) -> Running:
     """The plugin runs in this process; return what the service needs of it."""
-    plugin = Plugin(state_dir, firewall)
+    plugin = Plugin(state_dir, firewall, pools)
     return Running(plugin.app, plugin.reconcile, plugin.watch)

@@ -12,6 +12,8 @@ import typer
 from pluginkit import log
 from pluginkit.errors import PluginError
 
+SOCKET = Path("/run/docker/plugins/pynet.sock")
+
 app = typer.Typer(
     help="Docker network driver: bridges with NAT and published ports.",
     no_args_is_help=True,
@@ -43,7 +45,7 @@ def _root(
 def serve(
     socket: Annotated[
         Path, typer.Option(envvar="PYNET_SOCKET", help="Unix socket to answer on; its name is the driver's name.")
-    ] = Path("/run/docker/plugins/pynet.sock"),
+    ] = SOCKET,
     state_dir: Annotated[
         Path, typer.Option(envvar="PYNET_STATE_DIR", help="Directory for the records of networks and endpoints.")
     ] = Path("/var/lib/pynet"),
@@ -55,15 +57,23 @@ def serve(
         Literal["auto", "iptables", "nftables"],
         typer.Option(envvar="PYNET_FIREWALL", help="What programs the firewall; auto: nftables where it works."),
     ] = "auto",
+    pool: Annotated[
+        list[str],
+        typer.Option(
+            envvar="PYNET_POOLS", help="base=NETWORK,size=BITS: room for the pools of --ipam-driver pynet; repeatable."
+        ),
+    ] = [],  # noqa: B006 - typer copies it
     log_level: Annotated[str, typer.Option(envvar="PYNET_LOG_LEVEL", help="debug, info, warning or error.")] = "info",
 ) -> None:
     """Answer dockerd until SIGTERM. SIGHUP puts the kernel right at once; networks stay when pynet ends."""
     log.configure(log_level, journald="JOURNAL_STREAM" in os.environ)
     from netplugin import app as plugin
+    from netplugin.ipam.pools import PoolConfig, parse_pool_range
     from netplugin.kernel import probe
     from pluginkit import listener, service
 
     try:
+        pools = PoolConfig(tuple(map(parse_pool_range, pool))) if pool else plugin.DEFAULT_POOLS
         backend = probe.firewall() if firewall == "auto" else firewall
         # Held, by its descriptor, until this process and its worker end.
         _claimed = listener.claim_network_namespace("pynet")
@@ -74,7 +84,7 @@ def serve(
                 state_dir=state_dir,
                 reconcile_every_s=reconcile_every,
                 check=lambda: plugin.open_store(state_dir).close(),
-                start=lambda: plugin.start(state_dir, backend),
+                start=lambda: plugin.start(state_dir, backend, pools),
             )
         )
     except PluginError as exc:
@@ -88,3 +98,18 @@ def options() -> None:
     from netplugin.options import describe_options
 
     typer.echo(describe_options(), nl=False)
+
+
+@app.command()
+def release_pool(
+    pool: Annotated[str, typer.Argument(help="PoolID, as an error message names it.")],
+    socket: Annotated[Path, typer.Option(envvar="PYNET_SOCKET", help="Unix socket of the running pynet.")] = SOCKET,
+) -> None:
+    """Free a pool of --ipam-driver pynet whose network the engine no longer knows."""
+    from netplugin.client import post
+
+    try:
+        post(socket, "IpamDriver.ReleasePool", {"PoolID": pool})
+    except PluginError as exc:
+        typer.echo(f"pynet: {exc}", err=True)
+        sys.exit(1)

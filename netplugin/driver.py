@@ -7,7 +7,6 @@ nobody; creating what is there already succeeds if it is the same, for dockerd r
 from __future__ import annotations
 
 import logging
-import sqlite3
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -17,6 +16,7 @@ from typing import Any, Protocol
 from netplugin import external, parse, wire
 from netplugin.firewall.backends import Backend
 from netplugin.firewall.policy import gateway_mode
+from netplugin.kinds import ENDPOINTS, NETWORKS, POOLS
 from netplugin.plan import bridge_name, plan_endpoint, plan_network, veth_names
 from netplugin.records import Endpoint, Network, PublishedPort
 from netplugin.records import Protocol as TransportProtocol
@@ -25,25 +25,9 @@ from pluginkit.errors import Conflict, NotFound
 from pluginkit.locks import Locks
 from pluginkit.reconcile import Kernel, Outcome, Planned, Reconciler
 from pluginkit.server import Method
-from pluginkit.store import Kind, Store, create_tables
+from pluginkit.store import Kind, Store
 
 log = logging.getLogger(__name__)
-
-NETWORKS = Kind("network", Network, durable=True)
-ENDPOINTS = Kind("endpoint", Endpoint, durable=False)
-KINDS = (NETWORKS, ENDPOINTS)
-
-
-def index_addresses(connection: sqlite3.Connection) -> None:
-    """Endpoints are found by network and address without reading the others. Schema 2."""
-    for field in ("address4", "address6"):
-        connection.execute(
-            f"CREATE INDEX endpoint_{field} ON record (kind, parent, json_extract(current, '$.{field}'))"
-            " WHERE kind = 'endpoint'"
-        )
-
-
-MIGRATIONS = (create_tables, index_addresses)
 
 
 def planned(backend: Backend) -> tuple[Planned[Network], Planned[Endpoint]]:
@@ -326,6 +310,11 @@ class NetworkDriver:
                 return False
             time.sleep(0.1)
 
+    def _shares_pool(self, network: Network) -> bool:
+        """Tell whether our own IPAM has given a subnet of `network` twice, in parts, so that both givings count."""
+        given = [row.current.subnet for row in self._store.rows(POOLS) if row.current is not None]
+        return any(given.count(str(subnet.pool)) > 1 for subnet in network.subnets)
+
     def _decided(self, network: Network, known: Network | None) -> Network:
         """Return `network` with what is decided once, at its creation."""
         if known is not None:
@@ -355,7 +344,7 @@ class NetworkDriver:
                 continue
             endpoints = [child.current for child in self._store.rows(ENDPOINTS, parent=other.id)]
             alive = any(endpoint is not None and not self._is_stale(endpoint) for endpoint in endpoints)
-            if alive or _address_spaces(other) != _address_spaces(network):
+            if alive or _address_spaces(other) != _address_spaces(network) or self._shares_pool(network):
                 raise Conflict(
                     f"cannot create network {network.id[:12]}: its subnet overlaps with that of network"
                     f" {other.id[:12]}; choose another --subnet or delete that network"

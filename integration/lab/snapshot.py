@@ -78,7 +78,7 @@ def _rules(text: str) -> list[str]:
 
 
 def _tables(text: str) -> list[str]:
-    """Every line of the tables that are not iptables' own, each after the names of the table and chain that it is in."""
+    """Every line of the tables that are not iptables' own, each after the names of its table and chain."""
     lines, where = [], ["", ""]
     for line in text.splitlines():
         depth = (len(line) - len(line.lstrip("\t"))) if line.strip(" \t}") else 2

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator
 from ipaddress import ip_address, ip_interface, ip_network
 from pathlib import Path
 
+from netplugin.ipam.pools import IPNetwork
 from netplugin.kernel.netlink import Netlink
-from netplugin.pools import IPNetwork
 
 # systemd-resolved names only itself in the first one.
 RESOLVER_FILES = (Path("/etc/resolv.conf"), Path("/run/systemd/resolve/resolv.conf"))

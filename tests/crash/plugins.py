@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -13,7 +14,7 @@ from netplugin import driver as pynet
 from netplugin.firewall.backends import BACKENDS
 from netplugin.records import Protocol
 from netplugin.resources import Bridge, HostPorts, NftPorts, NftRuleset, Ruleset, Sysctl, Veth
-from pluginkit.errors import Conflict
+from pluginkit.errors import Conflict, KernelError
 from pluginkit.metrics import Metrics
 from pluginkit.reconcile import Outcome, Resource
 from pluginkit.server import Method, create_app
@@ -99,7 +100,7 @@ def overlap(one: HostPorts, other: HostPorts) -> bool:
 
 
 class NetworkWorld(PluginWorld):
-    """A machine with pynet and iptables. It is its own probe."""
+    """A machine with pynet and iptables. It is its own probe, and has no flows, which may fail to be forgotten."""
 
     name = "pynet"
     implements = "NetworkDriver"
@@ -114,7 +115,7 @@ class NetworkWorld(PluginWorld):
         types = (Bridge, Veth, Sysctl, HostPorts, Ruleset, NftRuleset, NftPorts)
         kernels = dict(self.kernel.kernels(types))
         kernels[Sysctl] = machine.Unlisted(kernels[Sysctl])
-        self.driver = pynet.NetworkDriver(self.store, kernels, self.backend, self)
+        self.driver = pynet.NetworkDriver(self.store, kernels, self.backend, probe=self, flows=self)
         self.serve(self.driver.methods())
 
     def reconcile(self) -> Outcome:
@@ -139,6 +140,9 @@ class NetworkWorld(PluginWorld):
 
     def default_mtu(self) -> int | None:
         return 1500
+
+    def forget(self, protocol: Protocol, host: Address, first: int, count: int) -> None:
+        self.steps.take(KernelError("forget flows to", f"{first}/{protocol}", errno.EIO))
 
     def sandbox_is_gone(self, key: str) -> bool:
         return False

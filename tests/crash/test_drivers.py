@@ -144,11 +144,10 @@ def test_death_at_every_step(case: Case) -> None:
 
 @every_verb(NetworkWorld, VolumeWorld)
 def test_death_at_every_step_of_the_recovery(case: Case) -> None:
-    for number, once in enumerate(deaths(case.world, case.verb)):
-        if number % 5 == 0:
-            for twice in recoveries(once):
-                twice.settles()
-                case.is_old_or_new(twice)
+    for once in deaths(case.world, case.verb, every=5):
+        for twice in recoveries(once):
+            twice.settles()
+            case.is_old_or_new(twice)
 
 
 @every_verb(NetworkWorld, VolumeWorld)

@@ -20,9 +20,12 @@ def cloned(world: W) -> Iterator[W]:
         yield other
 
 
-def deaths(world: W, verb: Callable[[W], object]) -> Iterator[W]:
-    """Yield a machine started anew after each death that there is inside `verb`. `world` itself stays as it is."""
-    for step in count(1):
+def deaths(world: W, verb: Callable[[W], object], every: int = 1) -> Iterator[W]:
+    """Yield a machine started anew after each death that there is inside `verb`. `world` itself stays as it is.
+
+    every: only one of so many deaths, where there are too many to wait for.
+    """
+    for step in count(1, every):
         with cloned(world) as dying:
             dying.steps.arm(step, fatal=True)
             try:
@@ -36,6 +39,6 @@ def deaths(world: W, verb: Callable[[W], object]) -> Iterator[W]:
             return
 
 
-def recoveries(world: W) -> Iterator[W]:
+def recoveries(world: W, every: int = 1) -> Iterator[W]:
     """Yield a machine started anew after each death that there is inside a reconcile of `world`."""
-    return deaths(world, lambda dying: dying.reconcile())
+    return deaths(world, lambda dying: dying.reconcile(), every)

@@ -4,11 +4,9 @@ import json
 from dataclasses import replace
 from ipaddress import IPv4Network, ip_interface, ip_network
 
-from netplugin.driver import ENDPOINTS, MIGRATIONS, NETWORKS
-from netplugin.driver import KINDS as DRIVER_KINDS
-from netplugin.ipam import IpamDriver
-from netplugin.ipam_records import KINDS
-from netplugin.pools import PoolConfig, parse_pool_range
+from netplugin.ipam.driver import IpamDriver
+from netplugin.ipam.pools import PoolConfig, parse_pool_range
+from netplugin.kinds import ALL, ENDPOINTS, MIGRATIONS, NETWORKS
 from netplugin.records import Subnet
 from pluginkit.metrics import Metrics
 from pluginkit.server import create_app
@@ -33,7 +31,7 @@ class Ipam:
     """The requests of dockerd, each with what is usual in it."""
 
     def __init__(self, state_dir, host=None, config=None):
-        self.store = Store(state_dir / "pynet.db", (*DRIVER_KINDS, *KINDS), MIGRATIONS)
+        self.store = Store(state_dir / "pynet.db", ALL, MIGRATIONS)
         arguments = () if config is None else (config,)
         self.driver = IpamDriver(self.store, host or Using(), *arguments)
         self.connection = None

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from netplugin.ipam_records import ADDRESSES, POOLS
 from netplugin.kernel.netlink import Netlink
 from netplugin.kernel.routes import HostNetworks
+from netplugin.kinds import ADDRESSES, POOLS
 from tests.network.ipam_engine import GATEWAY, SMALL, Ipam, host, named
 
 RECORDED = Path(__file__).parents[1] / "conformance" / "transcripts"
@@ -265,7 +265,7 @@ def test_a_mac_address_gets_its_former_address_where_that_was_asked_for(ipam):
 
 
 def test_a_pool_does_not_remember_for_ever(ipam, monkeypatch):
-    monkeypatch.setattr("netplugin.ipam_records.REMEMBERED", 20)
+    monkeypatch.setattr("netplugin.ipam.records.REMEMBERED", 20)
     pool = ipam.pool("10.8.0.0/16")["PoolID"]
     for number in range(30):
         ipam.release(pool, ipam.address(pool, "", named(f"c{number}")))

@@ -15,7 +15,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from netplugin.ipam_records import ADDRESSES, KINDS, POOLS
+from netplugin.kinds import ADDRESSES, INSTALLATION, POOLS
 from tests.network.ipam_engine import GATEWAY, SMALL, Ipam, Using, host, named
 
 
@@ -183,7 +183,7 @@ def test_a_wanted_address_that_no_endpoint_has_can_be_had_after_a_restart(ipam, 
 
 
 def test_a_full_pool_of_our_own_network_is_searched_for_what_no_endpoint_has(ipam, restart, monkeypatch):
-    monkeypatch.setattr("netplugin.ipam._RECLAIM_AFTER_S", 0.0)
+    monkeypatch.setattr("netplugin.ipam.driver._RECLAIM_AFTER_S", 0.0)
     pool = ipam.pool("10.9.0.0/29")["PoolID"]
     ipam.address(pool, "", GATEWAY)
     ipam.network("10.9.0.0/29", "10.9.0.3/29")
@@ -307,4 +307,4 @@ TestModel = Model.TestCase
 
 
 def test_every_kind_survives_power_loss():
-    assert all(kind.durable for kind in KINDS)
+    assert all(kind.durable for kind in (POOLS, ADDRESSES, INSTALLATION))

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from netplugin.pools import (
+from netplugin.ipam.pools import (
     DEFAULT_RANGES,
     NumberSet,
     PoolRange,

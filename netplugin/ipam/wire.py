@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from ipaddress import ip_address, ip_network
 from typing import Any
 
-from netplugin.ipam_records import Pool
-from netplugin.pools import IPAddress, IPNetwork, is_inside, usable
+from netplugin.ipam.pools import IPAddress, IPNetwork, is_inside, usable
+from netplugin.ipam.records import Pool
 from pluginkit.errors import BadRequest
 
 LOCAL = "pylocal"

@@ -10,8 +10,7 @@ from dataclasses import dataclass, field
 from ipaddress import IPv6Network, ip_address, ip_network
 from typing import Literal
 
-from netplugin.pools import IPAddress, IPNetwork, NumberSet, choices, next_free, overlap
-from pluginkit.store import Kind
+from netplugin.ipam.pools import IPAddress, IPNetwork, NumberSet, choices, next_free, overlap
 
 # Released addresses whose last owners a pool remembers.
 REMEMBERED = 1024
@@ -79,12 +78,6 @@ class Installation:
     """What was drawn once for all time. ula: the /48 for IPv6 pools that nobody chose."""
 
     ula: IPv6Network
-
-
-POOLS = Kind("pool", Pool, durable=True)
-ADDRESSES = Kind("address", Address, durable=True)
-INSTALLATION = Kind("installation", Installation, durable=True)
-KINDS = (POOLS, ADDRESSES, INSTALLATION)
 
 
 @dataclass

@@ -23,10 +23,10 @@ from dataclasses import replace
 from ipaddress import IPv6Network
 from typing import Protocol, TypeVar
 
-from netplugin import ipam_wire as wire
-from netplugin.driver import ENDPOINTS, NETWORKS
-from netplugin.ipam_records import ADDRESSES, INSTALLATION, POOLS, Address, Book, Installation, Pool, Role
-from netplugin.pools import IPNetwork, PoolConfig, PoolRange, choose_pool, is_inside, overlap
+from netplugin.ipam import wire
+from netplugin.ipam.pools import IPNetwork, PoolConfig, PoolRange, choose_pool, is_inside, overlap
+from netplugin.ipam.records import Address, Book, Installation, Pool, Role
+from netplugin.kinds import ADDRESSES, ENDPOINTS, INSTALLATION, NETWORKS, POOLS
 from pluginkit import caller
 from pluginkit.errors import Conflict, Exhausted, NotFound
 from pluginkit.locks import Locks

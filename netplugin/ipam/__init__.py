@@ -1,0 +1,1 @@
+"""pynet as an IPAM driver: pools and their addresses."""
