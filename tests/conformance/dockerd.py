@@ -42,6 +42,8 @@ class Dockerd:
         self.networks: dict[str, Request] = {}
         self.endpoints: dict[str, Request] = {}
         self.volumes: set[str] = set()
+        self.pools: dict[str, str] = {}
+        self.addresses: set[tuple[str, str]] = set()
 
     def read(self, method: str, request: Request, status: int, answer: Answer) -> None:
         """The answer is one that dockerd understands, and the right one for what it knows."""
@@ -51,7 +53,9 @@ class Dockerd:
             return
         assert answer.get("Err", "") == answer.get("Error", "") == "", "errors are never sent with 200"
         assert not any(refusal.method == method and refusal.when(self, request) for refusal in REFUSALS), "not refused"
-        getattr(self, "_" + re.sub(r"(?<!^)(?=[A-Z])", "_", method.partition(".")[2]).lower())(request, answer)
+        api, _, verb = method.partition(".")
+        prefix = "_ipam_" if api == "IpamDriver" else "_"
+        getattr(self, prefix + re.sub(r"(?<!^)(?=[A-Z])", "_", verb).lower())(request, answer)
 
     def _refused(self, method: str, request: Request, status: int, answer: Answer) -> None:
         assert status in (400, 500), "404 means that the method does not exist"
@@ -124,6 +128,40 @@ class Dockerd:
     def _discover_new(self, request: Request, answer: Answer) -> None:
         pass
 
+    # IpamDriver
+
+    def _ipam_get_capabilities(self, request: Request, answer: Answer) -> None:
+        assert isinstance(answer.get("RequiresMACAddress", False), bool)
+        assert isinstance(answer.get("RequiresRequestReplay", False), bool)
+
+    def _ipam_get_default_address_spaces(self, request: Request, answer: Answer) -> None:
+        assert answer["LocalDefaultAddressSpace"]
+        assert answer["GlobalDefaultAddressSpace"]
+
+    def _ipam_request_pool(self, request: Request, answer: Answer) -> None:
+        pool = ip_network(answer["Pool"])
+        assert answer["Pool"] == (request["Pool"] or answer["Pool"])
+        assert pool.version == (6 if request["V6"] else 4)
+        assert answer["PoolID"]
+        assert not any(
+            pool.overlaps(ip_network(other)) for other in self.pools.values() if (":" in other) == request["V6"]
+        )
+        self.pools[answer["PoolID"]] = answer["Pool"]
+
+    def _ipam_release_pool(self, request: Request, answer: Answer) -> None:
+        self.pools.pop(request["PoolID"], None)
+
+    def _ipam_request_address(self, request: Request, answer: Answer) -> None:
+        given, pool = ip_interface(answer["Address"]), ip_network(self.pools[request["PoolID"]])
+        assert given.network == pool, "the prefix length is the pool's"
+        assert str(given.ip) == (request["Address"] or str(given.ip))
+        held = (request["PoolID"], str(given.ip))
+        assert held not in self.addresses, "given twice"
+        self.addresses.add(held)
+
+    def _ipam_release_address(self, request: Request, answer: Answer) -> None:
+        self.addresses.discard((request["PoolID"], request["Address"]))
+
     # VolumeDriver
 
     def _capabilities(self, request: Request, answer: Answer) -> None:
@@ -174,7 +212,17 @@ def _has_flag(_: Dockerd, request: Request) -> bool:
     return "flag" in request["Options"]["com.docker.network.generic"]
 
 
+def _unknown_pool(dockerd: Dockerd, request: Request) -> bool:
+    return request["PoolID"] not in dockerd.pools
+
+
+def _has_ipam_option(_: Dockerd, request: Request) -> bool:
+    return "pool" in (request["Options"] or {})
+
+
 REFUSALS = (
+    Refusal("IpamDriver.RequestPool", _has_ipam_option, "there is no such option", "the recorder took any"),
+    Refusal("IpamDriver.RequestAddress", _unknown_pool, "is not known", "it was refused"),
     Refusal("NetworkDriver.GwAllocCheck", _has_flag, "there is no such option", "the recorder took any"),
     Refusal("NetworkDriver.CreateNetwork", _has_flag, "there is no such option", "the recorder took any"),
     Refusal("VolumeDriver.Create", _has_option("type", "fail"), "there is no such option", "the recorder took any"),

@@ -7,11 +7,13 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Any, ClassVar, Self
 
 from netplugin import driver as pynet
 from netplugin.firewall.backends import BACKENDS
+from netplugin.ipam.driver import IpamDriver
+from netplugin.kinds import ALL, MIGRATIONS
 from netplugin.records import Protocol
 from netplugin.resources import Bridge, HostPorts, NftPorts, NftRuleset, Ruleset, Sysctl, Veth
 from pluginkit.errors import Conflict, KernelError
@@ -45,7 +47,7 @@ class PluginWorld(World):
     """A machine with a real driver behind a real app."""
 
     name: ClassVar[str]
-    implements: ClassVar[str]
+    implements: ClassVar[tuple[str, ...]]
 
     engine = "1@1"
 
@@ -61,7 +63,7 @@ class PluginWorld(World):
 
     def serve(self, methods: Iterable[Method]) -> None:
         """`client` reaches these methods."""
-        self.client = create_app(self.name, [self.implements], tuple(methods), Metrics(self.name)).test_client()
+        self.client = create_app(self.name, self.implements, tuple(methods), Metrics(self.name)).test_client()
 
     def ask(self, request: Request) -> tuple[int, dict[str, Any]]:
         """Return status and object of the answer. A bug fails the test, and death goes through."""
@@ -103,10 +105,11 @@ class NetworkWorld(PluginWorld):
     """A machine with pynet and iptables. It is its own probe, and has no flows, which may fail to be forgotten."""
 
     name = "pynet"
-    implements = "NetworkDriver"
+    implements = ("NetworkDriver", "IpamDriver")
     backend = BACKENDS["iptables"]
     planned = pynet.planned(backend)
-    migrations = pynet.MIGRATIONS
+    kinds = ALL
+    migrations = MIGRATIONS
 
     def make_kernel(self) -> FakeKernel:
         return NetworkKernel(self.steps, network_needs)
@@ -116,7 +119,7 @@ class NetworkWorld(PluginWorld):
         kernels = dict(self.kernel.kernels(types))
         kernels[Sysctl] = machine.Unlisted(kernels[Sysctl])
         self.driver = pynet.NetworkDriver(self.store, kernels, self.backend, probe=self, flows=self)
-        self.serve(self.driver.methods())
+        self.serve((*self.driver.methods(), *IpamDriver(self.store, host=self).methods()))
 
     def reconcile(self) -> Outcome:
         return self.driver.reconcile()
@@ -144,6 +147,9 @@ class NetworkWorld(PluginWorld):
     def forget(self, protocol: Protocol, host: Address, first: int, count: int) -> None:
         self.steps.take(KernelError("forget flows to", f"{first}/{protocol}", errno.EIO))
 
+    def networks(self) -> frozenset[IPv4Network | IPv6Network]:
+        return frozenset({IPv4Network("10.200.0.0/24")})
+
     def sandbox_is_gone(self, key: str) -> bool:
         return False
 
@@ -159,7 +165,7 @@ class VolumeWorld(PluginWorld):
     """A machine with pyvol. It is its own usage: no container outlives its engine."""
 
     name = "pyvol"
-    implements = "VolumeDriver"
+    implements = ("VolumeDriver",)
     planned = (
         pyvol.Planned(pyvol.VOLUME, machine.LAYOUT.plan_volume),
         pyvol.Planned(pyvol.ATTACHMENT, machine.LAYOUT.plan_attachment, parent=pyvol.VOLUME),

@@ -48,6 +48,11 @@ class World:
         self._boot(root)
         self._start()
 
+    @property
+    def kinds(self) -> tuple[Kind[Any], ...]:
+        """Every kind of record in the state file, planned or not."""
+        return tuple(planned.kind for planned in self.planned)
+
     def make_kernel(self) -> FakeKernel:
         """Return an empty kernel in which `self.steps` are counted."""
         raise NotImplementedError
@@ -75,8 +80,7 @@ class World:
         self.kernel = self.make_kernel()
 
     def _start(self) -> None:
-        kinds = [planned.kind for planned in self.planned]
-        self.store = MortalStore(self._directory / "state.db", kinds, self.steps, self.migrations)
+        self.store = MortalStore(self._directory / "state.db", self.kinds, self.steps, self.migrations)
         self.assemble()
         self.steps.disarm()
 
