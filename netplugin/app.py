@@ -14,21 +14,35 @@ from netplugin.firewall.backends import BACKENDS, Name
 from netplugin.firewall.policy import FAMILIES
 from netplugin.ipam.driver import IpamDriver
 from netplugin.ipam.pools import PoolConfig
-from netplugin.kernel.activity import Activity
 from netplugin.kernel.bridge import Bridges
-from netplugin.kernel.conntrack import Conntrack
-from netplugin.kernel.iptables import Iptables
+from netplugin.kernel.firewall.activity import Activity
+from netplugin.kernel.firewall.by_family import ByFamily
+from netplugin.kernel.firewall.iptables import Iptables
+from netplugin.kernel.firewall.nfnetlink import Nfnetlink
+from netplugin.kernel.firewall.nftables import Nftables
+from netplugin.kernel.forwarding import ForwardingSwitch
 from netplugin.kernel.links import Veths
 from netplugin.kernel.monitor import Monitor
 from netplugin.kernel.netlink import Netlink
-from netplugin.kernel.nfnetlink import Nfnetlink
-from netplugin.kernel.nftables import Nftables
-from netplugin.kernel.ports import PortHolder
+from netplugin.kernel.ports.conntrack import Conntrack
+from netplugin.kernel.ports.held import PortHolder
 from netplugin.kernel.probe import HostProbe
 from netplugin.kernel.routes import HostNetworks
-from netplugin.kernel.rulesets import ByFamily
 from netplugin.kernel.sysctl import Sysctls
-from netplugin.resources import Bridge, HostPorts, NftPorts, NftRuleset, Ruleset, Sysctl, Veth
+from netplugin.kernel.traffic.antispoof import SourceGuards
+from netplugin.kernel.traffic.shaping import Shapers
+from netplugin.resources import (
+    Bridge,
+    Forwarding,
+    HostPorts,
+    NftPorts,
+    NftRuleset,
+    Ruleset,
+    Shaper,
+    SourceGuard,
+    Sysctl,
+    Veth,
+)
 from pluginkit.metrics import Metrics
 from pluginkit.reconcile import Kernel
 from pluginkit.server import create_app
@@ -66,7 +80,10 @@ class Plugin:
         kernels: Mapping[type[Any], Kernel] = {
             Bridge: Bridges(self._netlink),
             Veth: Veths(self._netlink),
+            Forwarding: ForwardingSwitch(closed=True),
             Sysctl: Sysctls(),
+            Shaper: Shapers(self._netlink),
+            SourceGuard: SourceGuards(self._netlink, self._nfnetlink),
             HostPorts: self._ports,
             Ruleset: ByFamily(
                 {family: Iptables(family, backend.iptables_base(family), activity) for family in FAMILIES}

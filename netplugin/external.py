@@ -6,7 +6,7 @@ then holds the port that was found, so that a restart finds it again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from itertools import chain
@@ -24,7 +24,8 @@ _PROTOCOLS: dict[int, Protocol] = {6: "tcp", 17: "udp", 132: "sctp"}
 _ANY4 = IPv4Address(0)
 _ANY6 = IPv6Address(0)
 
-IsFree = Callable[[Protocol, Iterable[IPv4Address | IPv6Address], int], bool]
+Address = IPv4Address | IPv6Address
+IsFree = Callable[[Protocol, Iterable[Address], int], bool]
 
 
 def parse_port_map(options: Mapping[str, Any] | None) -> tuple[PortBinding, ...]:
@@ -56,7 +57,15 @@ def choose_ports(
     """
     chosen: list[PublishedPort] = []
     taken: set[tuple[Protocol, int]] = set()
-    former = {(port.protocol, port.container_port): port.host_port for port in endpoint.former_ports if port.count == 1}
+    last = _host_ports((*endpoint.former_ports, *endpoint.ports))
+    own = set(_host_ports(endpoint.ports).items())
+
+    def free(protocol: Protocol, container_port: int, addresses: Iterable[Address], port: int) -> bool:
+        """Tell whether this endpoint can have the port: it may have it already."""
+        if (protocol, port) in taken:
+            return False
+        return ((protocol, container_port), port) in own or is_free(protocol, addresses, port)
+
     for binding in bindings:
         protocol = _PROTOCOLS[binding.Proto]
         host4, host6 = _host_addresses(binding, network, endpoint)
@@ -66,8 +75,8 @@ def choose_ports(
         port = binding.HostPort
         if not port or binding.HostPortEnd > port:
             choices = binding_range(binding, ephemeral)
-            last = former.get((protocol, binding.Port), 0)
-            port = _first_free(choices, last, endpoint.id if not port else "", protocol, addresses, taken, is_free)
+            candidates = _candidates(choices, last.get((protocol, binding.Port), 0), endpoint.id if not port else "")
+            port = next((port for port in candidates if free(protocol, binding.Port, addresses, port)), 0)
             if not port:
                 raise Exhausted(
                     f"cannot publish port {binding.Port}/{protocol}: all ports are allocated in"
@@ -83,23 +92,16 @@ def binding_range(binding: PortBinding, ephemeral: range) -> range:
     return range(binding.HostPort, binding.HostPortEnd + 1) if binding.HostPort else ephemeral
 
 
-def _first_free(
-    choices: range,
-    last: int,
-    start_by: str,
-    protocol: Protocol,
-    addresses: list[IPv4Address | IPv6Address],
-    taken: set[tuple[Protocol, int]],
-    is_free: IsFree,
-) -> int:
-    """Return a free port, 0 if there is none; ephemeral ones are looked for from another place for each endpoint."""
+def _candidates(choices: range, last: int, start_by: str) -> Iterator[int]:
+    """Yield the port that was had last, then the others; ephemeral ones from another place for each endpoint."""
     # So that a port that became free is not given to the next one at once.
     start = int.from_bytes(start_by.encode()[:8]) % len(choices) if start_by else 0
-    first = [last] if last in choices else []
-    for port in chain(first, choices[start:], choices[:start]):
-        if (protocol, port) not in taken and is_free(protocol, addresses, port):
-            return port
-    return 0
+    return chain([last] if last in choices else [], choices[start:], choices[:start])
+
+
+def _host_ports(ports: Iterable[PublishedPort]) -> dict[tuple[Protocol, int], int]:
+    """Return the host port of each container port."""
+    return {(port.protocol, port.container_port + n): port.host_port + n for port in ports for n in range(port.count)}
 
 
 def _as_runs(ports: list[PublishedPort]) -> tuple[PublishedPort, ...]:

@@ -40,6 +40,19 @@ class NetworkOptions:
     interface_prefix: str = "eth"
     publish_from: tuple[str, ...] = ()
     routes: tuple[Route, ...] = ()
+    anti_spoof: bool = False
+    egress_rate: int | None = None
+    ingress_rate: int | None = None
+    burst: int | None = None
+
+
+@dataclass(frozen=True)
+class EndpointOptions:
+    """The driver options of an endpoint (`docker network connect --driver-opt`), as far as they are ours."""
+
+    egress_rate: int | None = None
+    ingress_rate: int | None = None
+    burst: int | None = None
 
 
 @dataclass(frozen=True)
@@ -187,9 +200,44 @@ OPTIONS = (
         "none",
         "Static routes in the containers.",
     ),
+    Option(
+        "anti_spoof",
+        "anti_spoof",
+        values.parse_bool,
+        _BOOL,
+        "false",
+        "Containers send from their own MAC and IP addresses only, in ARP and ND too, and play neither router nor DHCP"
+        " server. IPv6 link-local addresses other than that of the MAC do not work.",
+    ),
+    Option(
+        "egress_rate",
+        "egress_rate",
+        values.parse_rate,
+        "bits a second such as 10mbit, from 64kbit",
+        "unlimited",
+        "What may leave: of a network, what all its containers together send out of it; with --driver-opt of `docker"
+        " network connect`, what that container sends.",
+    ),
+    Option(
+        "ingress_rate",
+        "ingress_rate",
+        values.parse_rate,
+        "bits a second such as 10mbit, from 64kbit",
+        "unlimited",
+        "The same for what comes in.",
+    ),
+    Option(
+        "burst",
+        "burst",
+        values.parse_burst,
+        "bytes such as 64k",
+        "10 ms worth",
+        "What may pass at once after a pause, where a rate is set.",
+    ),
 )
 
 _BY_KEY = {option.key: option for option in OPTIONS}
+_OF_ENDPOINT = {key: _BY_KEY[key] for key in EndpointOptions.__dataclass_fields__}
 
 
 def parse_options(given: Mapping[str, Any]) -> NetworkOptions:
@@ -199,27 +247,39 @@ def parse_options(given: Mapping[str, Any]) -> NetworkOptions:
 
     Raises: BadRequest: another unknown key, with the nearest known one, or a value that the key does not accept.
     """
+    return NetworkOptions(**_parse(given, _BY_KEY))
+
+
+def parse_endpoint_options(given: Mapping[str, Any]) -> EndpointOptions:
+    """Return the options of an endpoint. Keys with a dot are the engine's, or meant for somebody else, and passed over.
+
+    Raises: BadRequest: another unknown key, with the nearest known one, or a value that the key does not accept.
+    """
+    return EndpointOptions(**_parse({key: value for key, value in given.items() if "." not in key}, _OF_ENDPOINT))
+
+
+def _parse(given: Mapping[str, Any], known: Mapping[str, Option]) -> dict[str, Any]:
     parsed: dict[str, Any] = {}
     for key, value in given.items():
-        option = _BY_KEY.get(key)
+        option = known.get(key)
         if option is None:
-            _check_unknown(key)
+            _check_unknown(key, known)
             continue
         try:
             parsed[option.field] = option.parse(str(value))
         except ValueError as exc:
             raise BadRequest(f"cannot use -o {key}={value}: it takes {option.accepts}") from exc
-    return NetworkOptions(**parsed)
+    return parsed
 
 
-def _check_unknown(key: str) -> None:
+def _check_unknown(key: str, known: Mapping[str, Option]) -> None:
     # The engine's own switches, which it also passes on.
     if key in ("com.docker.network.enable_ipv4", "com.docker.network.enable_ipv6"):
         return
     if key.startswith("com.docker.network."):
         log.warning("option %s is not one of this driver's; it has no effect", key)
         return
-    near = difflib.get_close_matches(key, _BY_KEY, n=1, cutoff=0.0)
+    near = difflib.get_close_matches(key, known, n=1, cutoff=0.0)
     raise BadRequest(f"cannot use -o {key}: there is no such option; the nearest is {near[0]}")
 
 

@@ -8,7 +8,7 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6
 from typing import Any, TypeVar
 
 from netplugin import wire
-from netplugin.options import NetworkOptions, parse_options
+from netplugin.options import NetworkOptions, parse_endpoint_options, parse_options
 from netplugin.records import Endpoint, Network, Subnet
 from pluginkit.errors import BadRequest
 
@@ -91,7 +91,14 @@ def parse_endpoint(request: wire.CreateEndpointRequest, network: Network) -> End
     mac = interface.MacAddress.lower()
     if mac and not _MAC.fullmatch(mac):
         raise BadRequest(f"cannot create endpoint {endpoint_id[:12]}: {mac!r} is no MAC address")
-    return Endpoint(endpoint_id, network.id, address4, address6, mac or _mac_for(address4, address6))
+    return Endpoint(
+        endpoint_id,
+        network.id,
+        address4,
+        address6,
+        mac or _mac_for(address4, address6),
+        options=parse_endpoint_options(request.Options or {}),
+    )
 
 
 def _mac_for(address4: IPv4Interface | None, address6: IPv6Interface | None) -> str:

@@ -7,8 +7,20 @@ from ipaddress import IPv4Interface, IPv6Interface, ip_interface
 
 from netplugin.firewall.backends import Backend
 from netplugin.firewall.policy import endpoint_openings, gateway_mode, network_policies
+from netplugin.options import EndpointOptions, NetworkOptions
 from netplugin.records import Endpoint, Network
-from netplugin.resources import Bridge, Family, HostPorts, Sysctl, Veth
+from netplugin.resources import (
+    Bridge,
+    Family,
+    Forwarding,
+    HostPorts,
+    Shaper,
+    SourceGuard,
+    Sysctl,
+    Veth,
+    endpoint_ifb,
+    network_ifb,
+)
 from pluginkit.reconcile import Resource
 
 
@@ -46,14 +58,12 @@ def plan_network(network: Network, backend: Backend) -> tuple[Resource, ...]:
     for policy in policies:
         if policy.enter == "none":
             continue
-        if policy.family == "ipv6":
-            resources.append(Sysctl("net/ipv6/conf/all/forwarding", "1"))
-            continue
-        resources.append(Sysctl("net/ipv4/ip_forward", "1"))
-        if policy.translate:
+        resources.append(Forwarding(policy.family))
+        if policy.family == "ipv4" and policy.translate:
             resources.append(Sysctl(f"net/ipv4/conf/{bridge}/route_localnet", "1"))
     for policy in policies:
         resources += backend.network(policy)
+    resources += _shaped(bridge, network_ifb(network.id), network.options)
     return tuple(resources)
 
 
@@ -74,6 +84,16 @@ def plan_endpoint(endpoint: Endpoint, network: Network, backend: Backend) -> tup
         # The end in the bridge is a port, not a host: it needs no address, so no link-local one either.
         Sysctl(f"net/ipv6/conf/{name}/disable_ipv6", "1", optional=True),
     ]
+    resources += _shaped(name, endpoint_ifb(endpoint.id), endpoint.options)
+    if network.options.anti_spoof:
+        resources.append(
+            SourceGuard(
+                name,
+                endpoint.mac,
+                (endpoint.address4.ip,) if endpoint.address4 else (),
+                (endpoint.address6.ip,) if endpoint.address6 else (),
+            )
+        )
     opened = [
         (policy, endpoint_openings(endpoint, policy)) for policy in network_policies(network, bridge_name(network))
     ]
@@ -87,6 +107,16 @@ def plan_endpoint(endpoint: Endpoint, network: Network, backend: Backend) -> tup
     for policy, openings in opened:
         resources += backend.endpoint(endpoint.id, policy, openings)
     return tuple(resources)
+
+
+def _shaped(link: str, ifb: str, options: NetworkOptions | EndpointOptions) -> list[Resource]:
+    """Return what holds a link to the rates of `options`; the device that queues needs no address either."""
+    if options.egress_rate is None and options.ingress_rate is None:
+        return []
+    shaped: list[Resource] = [Shaper(link, ifb, options.egress_rate, options.ingress_rate, options.burst)]
+    if options.egress_rate is not None:
+        shaped.append(Sysctl(f"net/ipv6/conf/{ifb}/disable_ipv6", "1", optional=True))
+    return shaped
 
 
 def _bridge_addresses(network: Network) -> tuple[IPv4Interface | IPv6Interface, ...]:

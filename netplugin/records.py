@@ -6,12 +6,14 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
 from typing import Generic, Literal, TypeVar
 
-from netplugin.options import NetworkOptions
+from netplugin.options import EndpointOptions, NetworkOptions
 
 N = TypeVar("N", IPv4Network, IPv6Network)
 A = TypeVar("A", IPv4Address, IPv6Address)
 
 Protocol = Literal["tcp", "udp", "sctp"]
+
+NO_OPTIONS = EndpointOptions()
 
 
 @dataclass(frozen=True)
@@ -84,3 +86,4 @@ class Endpoint:
     sandbox: str = ""
     ports: tuple[PublishedPort, ...] = ()
     former_ports: tuple[PublishedPort, ...] = ()
+    options: EndpointOptions = NO_OPTIONS

@@ -70,6 +70,18 @@ class Sysctl:
 
 
 @dataclass(frozen=True)
+class Forwarding:
+    """The host forwards packets of one family."""
+
+    family: Family
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """The family."""
+        return ("forwarding", self.family)
+
+
+@dataclass(frozen=True)
 class HostPorts:
     """A run of `count` host ports that nobody else can open while `owner`, an endpoint's ID, has them."""
 
@@ -203,3 +215,52 @@ class NftPorts:
     def key(self) -> tuple[str, ...]:
         """The family and the owner."""
         return ("nft-ports", self.family, self.owner)
+
+
+@dataclass(frozen=True)
+class Shaper:
+    """A link whose traffic is held to these rates; None: not held. Both are seen from inside the container.
+
+    egress is what containers send, ingress what they receive. link: an endpoint's staying end holds that endpoint; a
+    bridge holds what all its endpoints together exchange with the host and the world, not what they send to each other.
+    ifb: a device of that name queues the egress. burst_bytes: what may pass at once after a pause; None: 10 ms worth.
+    """
+
+    link: str
+    ifb: str
+    egress_bits_per_s: int | None
+    ingress_bits_per_s: int | None
+    burst_bytes: int | None = None
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """The link."""
+        return ("shaper", self.link)
+
+
+@dataclass(frozen=True)
+class SourceGuard:
+    """An endpoint's staying end from which frames enter the bridge only with this MAC and these addresses.
+
+    The IPv6 link-local address that belongs to the MAC (EUI-64) is always one of them.
+    """
+
+    link: str
+    mac: str
+    addresses4: tuple[IPv4Address, ...]
+    addresses6: tuple[IPv6Address, ...]
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """The link."""
+        return ("guard", self.link)
+
+
+def endpoint_ifb(endpoint_id: str) -> str:
+    """Return the name of the device that queues what an endpoint sends."""
+    return f"pni{endpoint_id[:8]}"
+
+
+def network_ifb(network_id: str) -> str:
+    """Return the name of the device that queues what the endpoints of a network send out of it."""
+    return f"pno{network_id[:8]}"

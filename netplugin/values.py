@@ -9,9 +9,10 @@ from ipaddress import ip_address, ip_network
 # Loopback needs no entry: what the host itself sends is "localhost", which "lan" includes.
 PRIVATE = ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16", "fc00::/7", "fe80::/10")
 LOCALHOST = "localhost"
+# Below this the kernel's bucket, which holds at most 4.3 s worth of bytes, has no room for a jumbo frame.
+LOWEST_RATE = 64_000
 
 _INTERFACE = re.compile(r"[A-Za-z0-9_.-]{1,15}")
-# One bit a second makes no sense; a terabit overflows nothing.
 _RATE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmg]?)(?:bit|bit/s|bps)?", re.IGNORECASE)
 _SIZE = re.compile(r"(\d+)\s*([kmg]?)b?", re.IGNORECASE)
 _DECIMAL = {"": 1, "k": 1000, "m": 1000**2, "g": 1000**3}
@@ -95,7 +96,7 @@ def parse_rate(text: str) -> int:
     if not match:
         raise ValueError
     rate = int(float(match[1]) * _DECIMAL[match[2].lower()])
-    if rate < 8000:
+    if rate < LOWEST_RATE:
         raise ValueError
     return rate
 

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from pluginkit.errors import Conflict, KernelError
 
-# A killed plugin's worker notices within a second that its parent is gone; a stopped one may finish a last request.
-_CLAIM_TIMEOUT_S = 15.0
+# A killed plugin's worker notices within a second that its parent is gone, and then finishes its last requests.
+_CLAIM_TIMEOUT_S = 25.0
 
 
 def claim(directory: Path, timeout_s: float = _CLAIM_TIMEOUT_S) -> int:

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from ipaddress import ip_address
 
-from netplugin.kernel.activity import Activity
+from netplugin.kernel.firewall.activity import Activity
 from netplugin.kernel.nlattr import attributes, messages
 
 log = logging.getLogger(__name__)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from netplugin.kernel.netlink import Netlink
-from netplugin.kernel.ports import PortHolder
+from netplugin.kernel.ports.held import PortHolder
 from netplugin.records import Protocol
 from pluginkit.command import run
 from pluginkit.errors import CommandError

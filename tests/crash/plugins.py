@@ -15,7 +15,18 @@ from netplugin.firewall.backends import BACKENDS
 from netplugin.ipam.driver import IpamDriver
 from netplugin.kinds import ALL, MIGRATIONS
 from netplugin.records import Protocol
-from netplugin.resources import Bridge, HostPorts, NftPorts, NftRuleset, Ruleset, Sysctl, Veth
+from netplugin.resources import (
+    Bridge,
+    Forwarding,
+    HostPorts,
+    NftPorts,
+    NftRuleset,
+    Ruleset,
+    Shaper,
+    SourceGuard,
+    Sysctl,
+    Veth,
+)
 from pluginkit.errors import Conflict, KernelError
 from pluginkit.metrics import Metrics
 from pluginkit.reconcile import Outcome, Resource
@@ -28,6 +39,7 @@ from volplugin.records import Volume
 from volplugin.resources import BackingFile, BindMount, Filesystem, Mount, SourceDirectory
 
 Address = IPv4Address | IPv6Address
+SWITCHES = (Forwarding, Sysctl)
 
 
 @dataclass(frozen=True)
@@ -79,7 +91,7 @@ def network_needs(resource: Resource) -> Iterable[Key]:
 
 
 class NetworkKernel(FakeKernel):
-    """A fake kernel with this much of pynet's in it: a host port has one owner, and a sysctl is never taken back."""
+    """A fake kernel with this much of pynet's in it: a host port has one owner, and a switch is never thrown back."""
 
     def ensure(self, want: Resource) -> None:
         if isinstance(want, HostPorts):
@@ -89,7 +101,7 @@ class NetworkKernel(FakeKernel):
         super().ensure(want)
 
     def remove(self, want: Resource) -> None:
-        if not isinstance(want, Sysctl):
+        if not isinstance(want, SWITCHES):
             super().remove(want)
 
 
@@ -115,9 +127,10 @@ class NetworkWorld(PluginWorld):
         return NetworkKernel(self.steps, network_needs)
 
     def assemble(self) -> None:
-        types = (Bridge, Veth, Sysctl, HostPorts, Ruleset, NftRuleset, NftPorts)
+        types = (Bridge, Veth, *SWITCHES, Shaper, SourceGuard, HostPorts, Ruleset, NftRuleset, NftPorts)
         kernels = dict(self.kernel.kernels(types))
-        kernels[Sysctl] = machine.Unlisted(kernels[Sysctl])
+        for switch in SWITCHES:
+            kernels[switch] = machine.Unlisted(kernels[switch])
         self.driver = pynet.NetworkDriver(self.store, kernels, self.backend, probe=self, flows=self)
         self.serve((*self.driver.methods(), *IpamDriver(self.store, host=self).methods()))
 
@@ -128,7 +141,7 @@ class NetworkWorld(PluginWorld):
         return not isinstance(resource, HostPorts)
 
     def stays_when_removed(self, resource: Resource) -> bool:
-        return isinstance(resource, Sysctl)
+        return isinstance(resource, SWITCHES)
 
     def is_free(self, protocol: Protocol, addresses: Iterable[Address], port: int) -> bool:
         wanted = [HostPorts(protocol, address, port, "") for address in addresses]

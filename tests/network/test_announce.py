@@ -10,8 +10,8 @@ import pytest
 from scapy.layers.inet6 import ICMPv6ND_NA, ICMPv6NDOptDstLLAddr, IPv6
 from scapy.layers.l2 import ARP, Ether
 
-from netplugin.kernel.announce import Announcer
 from netplugin.kernel.netlink import Netlink
+from netplugin.kernel.traffic.announce import Announcer
 from tests.network.sandboxes import BRIDGE, command, lan
 
 pytestmark = pytest.mark.usefixtures("netns")

@@ -15,11 +15,11 @@ from scapy.layers.inet6 import ICMPv6EchoRequest
 from scapy.layers.l2 import Dot1Q, Ether
 from scapy.packet import Raw
 
-from netplugin.kernel.antispoof import TABLE, SourceGuards
+from netplugin.kernel.firewall.nfnetlink import Nfnetlink
 from netplugin.kernel.netlink import Netlink
-from netplugin.kernel.nfnetlink import Nfnetlink
-from netplugin.kernel.shaping import Shapers
-from netplugin.traffic_resources import Shaper, SourceGuard
+from netplugin.kernel.traffic.antispoof import TABLE, SourceGuards
+from netplugin.kernel.traffic.shaping import Shapers
+from netplugin.resources import Shaper, SourceGuard
 from pluginkit.errors import KernelError, NotFound
 from tests.network.sandboxes import BRIDGE, GATEWAY4, GATEWAY6, command, lan
 from tests.network.spoofed_frames import (
@@ -329,8 +329,8 @@ def test_a_link_that_is_gone_says_so(guards):
 
 def test_what_is_missing_is_named(guards):
     program = (
-        "from netplugin.kernel.antispoof import TABLE, SourceGuards\n"
-        "from netplugin.kernel.netlink import Netlink; from netplugin.kernel.nfnetlink import Nfnetlink\n"
+        "from netplugin.kernel.traffic.antispoof import TABLE, SourceGuards\n"
+        "from netplugin.kernel.netlink import Netlink; from netplugin.kernel.firewall.nfnetlink import Nfnetlink\n"
         "SourceGuards(Netlink(), Nfnetlink())._write()"
     )
     # Without the privilege the kernel refuses the table, as it does where it has none of the family.

@@ -6,7 +6,7 @@ from ipaddress import ip_address
 
 import pytest
 
-from netplugin.kernel.conntrack import Conntrack
+from netplugin.kernel.ports.conntrack import Conntrack
 
 pytestmark = pytest.mark.usefixtures("netns")
 

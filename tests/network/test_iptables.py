@@ -8,8 +8,8 @@ import pytest
 
 from netplugin.firewall.iptables import base, endpoint_rules, exceptions, exceptions_base, network_rules
 from netplugin.firewall.policy import endpoint_openings, network_policies
-from netplugin.kernel.activity import Activity
-from netplugin.kernel.iptables import Iptables
+from netplugin.kernel.firewall.activity import Activity
+from netplugin.kernel.firewall.iptables import Iptables
 from netplugin.options import NetworkOptions
 from netplugin.records import PublishedPort
 from pluginkit.errors import CommandError

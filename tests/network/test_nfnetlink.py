@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from netplugin.kernel.nfnetlink import Batch, Element, Nfnetlink, Verdict, concat, ifname
+from netplugin.kernel.firewall.nfnetlink import Batch, Element, Nfnetlink, Verdict, concat, ifname
 from pluginkit.errors import KernelError
 
 pytestmark = pytest.mark.usefixtures("netns")

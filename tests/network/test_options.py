@@ -4,7 +4,15 @@ from pathlib import Path
 
 import pytest
 
-from netplugin.options import OPTIONS, NetworkOptions, describe_options, parse_options
+from netplugin.options import (
+    OPTIONS,
+    EndpointOptions,
+    NetworkOptions,
+    describe_options,
+    parse_endpoint_options,
+    parse_options,
+)
+from netplugin.values import Route
 from pluginkit.errors import BadRequest
 
 DOCS = Path(__file__).parents[2] / "docs" / "options-pynet.md"
@@ -61,3 +69,67 @@ def test_an_unknown_docker_option_is_accepted_and_logged(caplog):
 
 def test_the_documentation_has_the_table():
     assert describe_options() in DOCS.read_text(), "run: make docs"
+
+
+def test_options_of_an_endpoint():
+    given = {"egress_rate": "10mbit", "burst": "64k", "com.docker.network.portmap": [], "com.example.rate": "1"}
+    assert parse_endpoint_options(given) == EndpointOptions(egress_rate=10_000_000, burst=65536)
+
+
+@pytest.mark.parametrize("key", ["mtu", "egress", "anti_spoof"])
+def test_an_option_that_endpoints_do_not_have_is_refused(key):
+    with pytest.raises(BadRequest, match="the nearest is"):
+        parse_endpoint_options({key: "1"})
+
+
+@pytest.mark.parametrize(
+    ("text", "rate"), [("10mbit", 10_000_000), ("1.5gbit", 1_500_000_000), ("800K", 800_000), ("64000", 64000)]
+)
+def test_rates(text, rate):
+    assert parse_options({"egress_rate": text}).egress_rate == rate
+
+
+@pytest.mark.parametrize("text", ["", "fast", "63kbit", "-1mbit", "10mb it", "1e9"])
+def test_what_is_no_rate(text):
+    with pytest.raises(BadRequest, match="it takes bits a second"):
+        parse_options({"ingress_rate": text})
+
+
+@pytest.mark.parametrize(
+    ("text", "sources"),
+    [
+        ("any", ()),
+        ("localhost", ("localhost",)),
+        ("10.0.0.0/8, fd00::/8", ("10.0.0.0/8", "fd00::/8")),
+        ("10.0.0.0/8,any", ()),
+        (
+            "lan",
+            ("localhost", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16", "fc00::/7", "fe80::/10"),
+        ),
+    ],
+)
+def test_who_may_reach_published_ports(text, sources):
+    assert parse_options({"publish_from": text}).publish_from == sources
+
+
+@pytest.mark.parametrize("text", ["", "everybody", "10.0.0.1/8", "10.0.0.0/33"])
+def test_what_is_no_source(text):
+    with pytest.raises(BadRequest):
+        parse_options({"publish_from": text})
+
+
+def test_routes():
+    text = "10.1.0.0/16 via 10.9.0.254, fd01::/64 via fd09::fe,10.2.0.0/16"
+    assert parse_options({"routes": text}).routes == (
+        Route("10.1.0.0/16", "10.9.0.254"),
+        Route("fd01::/64", "fd09::fe"),
+        Route("10.2.0.0/16", ""),
+    )
+
+
+@pytest.mark.parametrize(
+    "text", ["", "10.1.0.0/16 via fd09::1", "10.1.0.1/16", "10.1.0.0/16 via", "default via 10.9.0.1"]
+)
+def test_what_is_no_route(text):
+    with pytest.raises(BadRequest):
+        parse_options({"routes": text})

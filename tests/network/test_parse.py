@@ -72,3 +72,34 @@ def test_a_mac_address_that_was_asked_for_is_taken():
 def test_what_cannot_be_an_endpoint_is_refused(interface, reason):
     with pytest.raises(BadRequest, match=reason):
         parse_endpoint(create_endpoint(**interface), network())
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"com.docker.network.bridge.gateway_mode_ipv4": "isolated"}, "add --internal"),
+        (
+            {"com.docker.network.bridge.gateway_mode_ipv4": "nat-unprotected", "publish_from": "lan"},
+            "publish_from restricts",
+        ),
+        (
+            {"com.docker.network.bridge.enable_ip_masquerade": "false", "com.docker.network.host_ipv4": "10.0.0.7"},
+            "leave one of them out",
+        ),
+        (
+            {"com.docker.network.bridge.gateway_mode_ipv4": "bridged"},
+            "it takes nat, nat-unprotected, routed or isolated",
+        ),
+        ({"com.docker.network.bridge.name": "sixteen-letters-"}, "it takes up to 15"),
+        ({"com.docker.network.bridge.name": "all"}, "it takes up to 15"),
+    ],
+)
+def test_options_that_contradict_each_other_are_refused(options, reason):
+    with pytest.raises(BadRequest, match=reason):
+        parse_network(create_network(**{"com.docker.network.generic": options}))
+
+
+def test_a_router_that_is_not_the_bridge():
+    data = wire.IPAMData("10.9.0.0/24", "10.9.0.1/24", "Local", {"DefaultGatewayIPv4": "10.9.0.254/24"})
+    [subnet] = parse_network(wire.CreateNetworkRequest(NETWORK_ID, {}, [data])).subnets4
+    assert (str(subnet.gateway), str(subnet.router)) == ("10.9.0.1", "10.9.0.254")

@@ -1,15 +1,26 @@
 """Golden text of everything that a record wants in the kernel."""
 
 from dataclasses import replace
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, ip_address
 
 import pytest
 
 from netplugin import plan
 from netplugin.firewall.backends import BACKENDS
-from netplugin.options import NetworkOptions
+from netplugin.options import EndpointOptions, NetworkOptions
 from netplugin.records import PublishedPort
-from netplugin.resources import Bridge, HostPorts, NftPorts, NftRuleset, Ruleset, Sysctl, Veth
+from netplugin.resources import (
+    Bridge,
+    Forwarding,
+    HostPorts,
+    NftPorts,
+    NftRuleset,
+    Ruleset,
+    Shaper,
+    SourceGuard,
+    Sysctl,
+    Veth,
+)
 from tests.network.samples import ANY4, DNS_LOCAL, WEB, WEB_DUAL, endpoint, network
 
 
@@ -33,6 +44,8 @@ def render(resources):
                 lines.append(" ".join(["veth", want.name, want.peer, want.peer_mac, "in", want.bridge, *flags]))
             case Sysctl():
                 lines.append(f"sysctl {want.path} = {want.value}")
+            case Forwarding():
+                lines.append(f"forwarding {want.family}")
             case HostPorts():
                 lines.append(
                     f"port {want.address} {want.port}/{want.protocol}" + (f" x{want.count}" * (want.count > 1))
@@ -62,7 +75,7 @@ def test_a_network():
         == """\
 bridge pn-1a2b3c4d 02:af:3d:5b:a9:4e mtu 1500 10.9.0.1/24
 sysctl net/ipv6/conf/pn-1a2b3c4d/disable_ipv6 = 1
-sysctl net/ipv4/ip_forward = 1
+forwarding ipv4
 sysctl net/ipv4/conf/pn-1a2b3c4d/route_localnet = 1
 ipv4 filter PYNET-TO -o pn-1a2b3c4d -j PYNET-TO-N
 ipv4 filter PYNET-TO-N -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
@@ -88,7 +101,7 @@ def test_a_network_of_both_families():
     assert lines[0] == "bridge pn-1a2b3c4d 02:af:3d:5b:a9:4e mtu 1500 10.9.0.1/24 fd09::1/64"
     assert "sysctl net/ipv6/conf/pn-1a2b3c4d/disable_ipv6 = 0" in lines
     assert "sysctl net/ipv6/conf/pn-1a2b3c4d/accept_ra = 0" in lines
-    assert "sysctl net/ipv6/conf/all/forwarding = 1" in lines
+    assert "forwarding ipv6" in lines
     assert "ipv6 nat PYNET-SNAT-N -s fd09::/64 ! -o pn-1a2b3c4d -j MASQUERADE" in lines
     assert not [line for line in lines if line.startswith("ipv6") and "127.0.0.0" in line]
 
@@ -294,3 +307,17 @@ def test_a_bridge_of_somebody_else_keeps_its_settings():
     assert resources[0].adopted
     assert (resources[0].name, resources[0].addresses) == ("br-lan", ())
     assert "disable_ipv6" not in render(resources)
+
+
+def test_rates_of_a_network_are_those_of_its_bridge_and_of_an_endpoint_those_of_its_pair():
+    slow = network(options=NetworkOptions(egress_rate=10_000_000, burst=65536))
+    assert Shaper("pn-1a2b3c4d", "pno1a2b3c4d", 10_000_000, None, 65536) in plan_network(slow)
+    held = replace(endpoint(), options=EndpointOptions(ingress_rate=5_000_000))
+    assert Shaper("pnve1e2e3e4", "pnie1e2e3e4", None, 5_000_000, None) in plan_endpoint(held, network())
+
+
+def test_a_guard_names_all_that_an_endpoint_may_send_from():
+    guarded = network(dual=True, options=NetworkOptions(anti_spoof=True))
+    [guard] = [want for want in plan_endpoint(endpoint(dual=True), guarded) if isinstance(want, SourceGuard)]
+    assert (guard.link, guard.mac) == ("pnve1e2e3e4", "02:42:0a:09:00:02")
+    assert (*guard.addresses4, *guard.addresses6) == (ip_address("10.9.0.2"), ip_address("fd09::2"))

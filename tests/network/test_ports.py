@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from netplugin.kernel.ports import PortHolder
+from netplugin.kernel.ports.held import PortHolder
 from netplugin.resources import HostPorts
 from pluginkit.errors import Conflict
 from tests.network.samples import ANY4, ANY6
@@ -175,3 +175,15 @@ def test_a_short_run_is_held_port_by_port_or_not_at_all(ports):
     assert can_bind("127.0.0.1", 20000)
     ports.ensure(run)
     assert not any(can_bind("127.0.0.1", port) for port in range(20000, 20005))
+
+
+@pytest.mark.parametrize(
+    "before", [HostPorts("tcp", ANY4, 9000, "owner-one", 3), HostPorts("tcp", LOOPBACK, 9001, "owner-one"), RUN]
+)
+def test_a_run_replaces_the_former_one_of_its_owner(ports, before):
+    ports.ensure(before)
+    want = replace(before, address=ANY4, count=2)
+    ports.ensure(want)
+    ports.remove(before)
+    assert list(ports.owned()) == [want]
+    assert not can_bind("127.0.0.1", want.port)

@@ -9,8 +9,8 @@ from dataclasses import replace
 import pytest
 
 from netplugin.kernel.netlink import Netlink
-from netplugin.kernel.shaping import Shapers
-from netplugin.traffic_resources import Shaper, endpoint_ifb, network_ifb
+from netplugin.kernel.traffic.shaping import Shapers
+from netplugin.resources import Shaper, endpoint_ifb, network_ifb
 from pluginkit.errors import Conflict, NotFound
 from tests.network.sandboxes import BRIDGE, GATEWAY4, command, lan
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import os
 import signal
 import socket
@@ -173,6 +174,11 @@ def test_an_engine_that_was_killed_while_its_container_lives(service: Service, t
 )
 def test_garbage_is_refused(service: Service, body: bytes) -> None:
     for method in METHODS:
+        if method == "Get" and not body:
+            # An answer would make dockerd forget the volume; without one it asks again.
+            with pytest.raises(http.client.RemoteDisconnected):
+                exchange(service.socket, "POST", "VolumeDriver.Get", body)
+            continue
         status, answer = exchange(service.socket, "POST", f"VolumeDriver.{method}", body)
         assert status == 400
         assert answer["Err"].startswith("cannot ")

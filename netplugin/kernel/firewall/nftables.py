@@ -12,8 +12,8 @@ import threading
 from collections.abc import Iterable
 from typing import Any
 
-from netplugin.kernel.activity import Activity
-from netplugin.kernel.nfnetlink import Batch, Element, Nfnetlink, TableFamily, Verdict, ifname
+from netplugin.kernel.firewall.activity import Activity
+from netplugin.kernel.firewall.nfnetlink import Batch, Element, Nfnetlink, TableFamily, Verdict, ifname
 from netplugin.resources import Family, NftBase, NftElement, NftPorts, NftRuleset
 from pluginkit.command import run
 from pluginkit.errors import CommandError, KernelError

@@ -15,9 +15,9 @@ from collections.abc import Iterable, Mapping
 from ipaddress import IPv4Address, IPv6Address
 from typing import Literal
 
+from netplugin.kernel.firewall.nfnetlink import Batch, Element, Nfnetlink, concat, ifname
 from netplugin.kernel.netlink import Netlink
-from netplugin.kernel.nfnetlink import Batch, Element, Nfnetlink, concat, ifname
-from netplugin.traffic_resources import SourceGuard
+from netplugin.resources import SourceGuard
 from pluginkit.command import run
 from pluginkit.errors import KernelError, NotFound
 

@@ -11,8 +11,8 @@ import re
 import threading
 from collections.abc import Callable, Iterable
 
-from netplugin.kernel.activity import Activity
-from netplugin.kernel.batch import Batch, Rules, is_first
+from netplugin.kernel.firewall.activity import Activity
+from netplugin.kernel.firewall.batch import Batch, Rules, is_first
 from netplugin.resources import Base, Family, Ruleset
 from pluginkit.command import run
 from pluginkit.errors import CommandError

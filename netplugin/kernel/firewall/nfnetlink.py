@@ -14,6 +14,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
+from netplugin.kernel.nlattr import (
+    NESTED,
+    Message,
+    attribute,
+    attributes,
+    each_attribute,
+    message,
+    messages,
+    padded,
+    string,
+)
 from pluginkit.errors import KernelError
 
 TableFamily = Literal["inet", "ip", "arp", "netdev", "bridge", "ip6"]
@@ -27,7 +38,6 @@ _NLMSG_ERROR, _NLMSG_DONE, _BATCH_BEGIN, _BATCH_END = 2, 3, 0x10, 0x11
 _NLM_F_REQUEST, _NLM_F_ACK, _NLM_F_DUMP_INTR, _NLM_F_DUMP, _NLM_F_CREATE = 0x1, 0x4, 0x10, 0x300, 0x400
 _SUBSYSTEM = 10  # NFNL_SUBSYS_NFTABLES
 _DELTABLE, _NEWSETELEM, _GETSETELEM, _DELSETELEM = (_SUBSYSTEM << 8 | number for number in (2, 12, 13, 14))
-_NESTED = 0x8000
 _LIST_TABLE, _LIST_SET, _LIST_ELEMENTS = 1, 2, 3
 _KEY, _DATA, _USERDATA, _KEY_END = 1, 2, 6, 10
 # In user data, which is of libnftnl's making: one byte of type, one of length, the text with a zero at its end.
@@ -65,11 +75,11 @@ class Element:
     comment: str = ""
 
 
-class _Message(NamedTuple):
+class _Change(NamedTuple):
     kind: int
     flags: int
     family: TableFamily
-    attributes: bytes
+    content: bytes
     operation: str
     subject: str
 
@@ -78,7 +88,7 @@ class _Message(NamedTuple):
 class Batch:
     """Changes that `commit` makes all together, in the order in which they were noted, or not at all."""
 
-    messages: list[_Message] = field(default_factory=list)
+    messages: list[_Change] = field(default_factory=list)
 
     def add(self, family: TableFamily, table: str, name: str, elements: Iterable[Element]) -> None:
         """Noted: the elements are in the set. Other data for a key that a map has needs a delete before, or EBUSY."""
@@ -101,13 +111,13 @@ class Batch:
     def delete_table(self, family: TableFamily, table: str) -> None:
         """Noted: the table does not exist."""
         self.messages.append(
-            _Message(_DELTABLE, 0, family, _string(_LIST_TABLE, table), "delete", f"table {family} {table}")
+            _Change(_DELTABLE, 0, family, string(_LIST_TABLE, table), "delete", f"table {family} {table}")
         )
 
     def _note(self, kind: int, flags: int, family: TableFamily, table: str, name: str, elements: bytes) -> None:
-        attributes = _list(table, name) + _attribute(_LIST_ELEMENTS | _NESTED, elements)
+        attributes = _list(table, name) + attribute(_LIST_ELEMENTS | NESTED, elements)
         operation = "add to" if kind == _NEWSETELEM else "delete from"
-        self.messages.append(_Message(kind, flags, family, attributes, operation, f"set {family} {table} {name}"))
+        self.messages.append(_Change(kind, flags, family, attributes, operation, f"set {family} {table} {name}"))
 
 
 class Nfnetlink:
@@ -130,18 +140,18 @@ class Nfnetlink:
 
         Raises: KernelError: the kernel refused one of the changes, so that none was made.
         """
-        messages = batch.messages
-        while messages:
-            errors = self._transact(messages)
+        changes = batch.messages
+        while changes:
+            errors = self._transact(changes)
             for index, code in errors.items():
-                message = messages[index]
-                if code != errno.ENOENT or message.kind == _NEWSETELEM:
+                change = changes[index]
+                if code != errno.ENOENT or change.kind == _NEWSETELEM:
                     hint = "the table, the set or the chain does not exist" if code == errno.ENOENT else ""
-                    raise KernelError(message.operation, message.subject, code, hint)
+                    raise KernelError(change.operation, change.subject, code, hint)
             if not errors:
                 return
             # Nothing was done, because of what does not exist; the rest is tried again without it.
-            messages = [message for index, message in enumerate(messages) if index not in errors]
+            changes = [change for index, change in enumerate(changes) if index not in errors]
 
     def add(self, family: TableFamily, table: str, name: str, elements: Iterable[Element]) -> None:
         """The elements are in the set. Raises: KernelError: as for `commit`."""
@@ -170,14 +180,14 @@ class Nfnetlink:
                 return found
         raise KernelError("read", subject, errno.EINTR)
 
-    def _transact(self, messages: Sequence[_Message]) -> dict[int, int]:
+    def _transact(self, changes: Sequence[_Change]) -> dict[int, int]:
         """The batch was applied if nothing is returned; return the errno by the position of what was refused."""
-        last = len(messages)
+        last = len(changes)
         parts = [_message(_BATCH_BEGIN, 0, 0, 0, b"", _SUBSYSTEM)]
-        for sequence, message in enumerate(messages, 1):
+        for sequence, change in enumerate(changes, 1):
             # Errors are always told. The acknowledgement of the last message tells that there will be no more of them.
-            flags = message.flags | (_NLM_F_ACK if sequence == last else 0)
-            parts.append(_message(message.kind, flags, sequence, _FAMILY[message.family], message.attributes))
+            flags = change.flags | (_NLM_F_ACK if sequence == last else 0)
+            parts.append(_message(change.kind, flags, sequence, _FAMILY[change.family], change.content))
         parts.append(_message(_BATCH_END, 0, last + 1, 0, b"", _SUBSYSTEM))
         text = b"".join(parts)
         errors: dict[int, int] = {}
@@ -185,7 +195,8 @@ class Nfnetlink:
             netlink.setsockopt(socket.SOL_SOCKET, _SO_SNDBUFFORCE, max(len(text) + 4096, _SEND_BYTES))
             netlink.send(text)
             while True:
-                for kind, _, sequence, body in _received(netlink):
+                for answer in _received(netlink):
+                    kind, sequence, body = answer.kind, answer.sequence, answer.body
                     code = -struct.unpack_from("=i", body)[0] if kind == _NLMSG_ERROR else 0
                     if code and sequence == 0:
                         # The batch as such: no privilege, no nf_tables in this kernel. Answers may be left over.
@@ -217,7 +228,7 @@ class Nfnetlink:
 
 def concat(*fields: bytes) -> bytes:
     """Return the key, or the data, that is the concatenation of `fields`: each fills whole words of four bytes."""
-    return b"".join(_padded(value) for value in fields)
+    return b"".join(padded(value) for value in fields)
 
 
 def ifname(name: str) -> bytes:
@@ -244,8 +255,9 @@ def _dump(netlink: socket.socket, subject: str) -> list[Element] | None:
     found: list[Element] = []
     interrupted = False
     while True:
-        for kind, flags, _, body in _received(netlink):
-            interrupted |= bool(flags & _NLM_F_DUMP_INTR)
+        for answer in _received(netlink):
+            kind, body = answer.kind, answer.body
+            interrupted |= bool(answer.flags & _NLM_F_DUMP_INTR)
             if kind == _NLMSG_ERROR or (kind == _NLMSG_DONE and struct.unpack_from("=i", body)[0] < 0):
                 code = -struct.unpack_from("=i", body)[0]
                 if code == errno.ENOENT:
@@ -253,47 +265,41 @@ def _dump(netlink: socket.socket, subject: str) -> list[Element] | None:
                 raise KernelError("read", subject, code)
             if kind == _NLMSG_DONE:
                 return None if interrupted else found
-            listed = _attributes(body[4:]).get(_LIST_ELEMENTS, b"")
-            found += [_parsed(element) for _, element in _each_attribute(listed)]
+            listed = attributes(body[4:]).get(_LIST_ELEMENTS, b"")
+            found += [_parsed(element) for _, element in each_attribute(listed)]
 
 
-def _received(netlink: socket.socket) -> Iterator[tuple[int, int, int, bytes]]:
-    """Yield type, flags, sequence number and body of the messages of one datagram."""
-    text = netlink.recv(256 * 1024)
-    offset = 0
-    while offset + 16 <= len(text):
-        length, kind, flags, sequence, _ = struct.unpack_from("=IHHII", text, offset)
-        yield kind, flags, sequence, text[offset + 16 : offset + length]
-        offset += (length + 3) & ~3
+def _received(netlink: socket.socket) -> Iterator[Message]:
+    """Yield the messages of one datagram."""
+    return messages(netlink.recv(256 * 1024))
 
 
-def _message(kind: int, flags: int, sequence: int, family: int, attributes: bytes, resource: int = 0) -> bytes:
-    body = struct.pack(">BBH", family, 0, resource) + attributes
-    return struct.pack("=IHHII", 16 + len(body), kind, flags | _NLM_F_REQUEST, sequence, 0) + body
+def _message(kind: int, flags: int, sequence: int, family: int, content: bytes, resource: int = 0) -> bytes:
+    return message(kind, flags | _NLM_F_REQUEST, sequence, struct.pack(">BBH", family, 0, resource) + content)
 
 
 def _element(element: Element) -> bytes:
-    value = _attribute(_KEY | _NESTED, _attribute(_DATA_VALUE, element.key))
+    value = attribute(_KEY | NESTED, attribute(_DATA_VALUE, element.key))
     if element.key_end is not None:
-        value += _attribute(_KEY_END | _NESTED, _attribute(_DATA_VALUE, element.key_end))
+        value += attribute(_KEY_END | NESTED, attribute(_DATA_VALUE, element.key_end))
     if isinstance(element.data, Verdict):
-        verdict = _attribute(_VERDICT_CODE, struct.pack(">i", _CODE[element.data.code]))
+        verdict = attribute(_VERDICT_CODE, struct.pack(">i", _CODE[element.data.code]))
         if element.data.chain:
-            verdict += _string(_VERDICT_CHAIN, element.data.chain)
-        value += _attribute(_DATA | _NESTED, _attribute(_DATA_VERDICT | _NESTED, verdict))
+            verdict += string(_VERDICT_CHAIN, element.data.chain)
+        value += attribute(_DATA | NESTED, attribute(_DATA_VERDICT | NESTED, verdict))
     elif element.data is not None:
-        value += _attribute(_DATA | _NESTED, _attribute(_DATA_VALUE, element.data))
+        value += attribute(_DATA | NESTED, attribute(_DATA_VALUE, element.data))
     if element.comment:
         text = element.comment.encode("ascii") + b"\0"
-        value += _attribute(_USERDATA, bytes((_COMMENT, len(text))) + text)
-    return _attribute(1 | _NESTED, value)
+        value += attribute(_USERDATA, bytes((_COMMENT, len(text))) + text)
+    return attribute(1 | NESTED, value)
 
 
 def _parsed(element: bytes) -> Element:
-    parts = _attributes(element)
-    key_end = _attributes(parts[_KEY_END])[_DATA_VALUE] if _KEY_END in parts else None
-    data = _parsed_data(_attributes(parts.get(_DATA, b"")))
-    return Element(_attributes(parts[_KEY])[_DATA_VALUE], key_end, data, _parsed_comment(parts.get(_USERDATA, b"")))
+    parts = attributes(element)
+    key_end = attributes(parts[_KEY_END])[_DATA_VALUE] if _KEY_END in parts else None
+    data = _parsed_data(attributes(parts.get(_DATA, b"")))
+    return Element(attributes(parts[_KEY])[_DATA_VALUE], key_end, data, _parsed_comment(parts.get(_USERDATA, b"")))
 
 
 def _parsed_comment(user_data: bytes) -> str:
@@ -308,34 +314,10 @@ def _parsed_comment(user_data: bytes) -> str:
 def _parsed_data(data: dict[int, bytes]) -> bytes | Verdict | None:
     if _DATA_VERDICT not in data:
         return data.get(_DATA_VALUE)
-    verdict = _attributes(data[_DATA_VERDICT])
+    verdict = attributes(data[_DATA_VERDICT])
     code = struct.unpack(">i", verdict[_VERDICT_CODE])[0]
     return Verdict(_VERDICT[code], verdict.get(_VERDICT_CHAIN, b"").rstrip(b"\0").decode("ascii"))
 
 
 def _list(table: str, name: str) -> bytes:
-    return _string(_LIST_TABLE, table) + _string(_LIST_SET, name)
-
-
-def _string(kind: int, value: str) -> bytes:
-    return _attribute(kind, value.encode("ascii") + b"\0")
-
-
-def _attribute(kind: int, value: bytes) -> bytes:
-    return struct.pack("=HH", 4 + len(value), kind) + _padded(value)
-
-
-def _attributes(text: bytes) -> dict[int, bytes]:
-    return dict(_each_attribute(text))
-
-
-def _each_attribute(text: bytes) -> Iterator[tuple[int, bytes]]:
-    offset = 0
-    while offset + 4 <= len(text):
-        length, kind = struct.unpack_from("=HH", text, offset)
-        yield kind & ~_NESTED, text[offset + 4 : offset + length]
-        offset += max(4, (length + 3) & ~3)
-
-
-def _padded(value: bytes) -> bytes:
-    return value + bytes(-len(value) % 4)
+    return string(_LIST_TABLE, table) + string(_LIST_SET, name)

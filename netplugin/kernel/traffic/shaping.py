@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from netplugin.kernel.netlink import Link, Netlink
-from netplugin.traffic_resources import Shaper
+from netplugin.resources import Shaper
 from pluginkit.errors import Conflict, NotFound
 
 _IFB_NAME = re.compile(r"pn[io][0-9A-Za-z]{8}")

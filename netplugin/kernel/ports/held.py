@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 
-from netplugin.kernel import port_holders, reserved
+from netplugin.kernel.ports import owners, reserved
 from netplugin.records import Protocol
 from netplugin.resources import HostPorts
 from pluginkit.errors import Conflict, KernelError, PluginError
@@ -52,11 +52,15 @@ class PortHolder:
         with self._lock:
             if want in self._held:
                 return
-            for have in self._held:
-                if have.owner != want.owner and _overlap(have, want):
+            overlapping = [have for have in self._held if _overlap(have, want)]
+            for have in overlapping:
+                if have.owner != want.owner:
                     raise _taken(want, f"endpoint {have.owner[:12]} of this driver", have.owner)
+            for have in overlapping:
+                # The owner's own former run is in the way of what replaces it.
+                self._release(have)
             if want.count > _MOST_SOCKETS:
-                if who := port_holders.describe_run(want.protocol, want.port, want.count):
+                if who := owners.describe_run(want.protocol, want.port, want.count):
                     raise _taken(want, who)
                 reserved.add(want.port, want.count)
                 self._held[want] = []
@@ -66,11 +70,14 @@ class PortHolder:
     def remove(self, want: HostPorts) -> None:
         """The ports are not held for that owner."""
         with self._lock:
-            sockets = self._held.pop(want, None)
-            for held in sockets or ():
-                held.close()
-            if sockets is not None and want.count > _MOST_SOCKETS:
-                reserved.remove(want.port, want.count)
+            self._release(want)
+
+    def _release(self, have: HostPorts) -> None:
+        sockets = self._held.pop(have, None)
+        for held in sockets or ():
+            held.close()
+        if sockets is not None and have.count > _MOST_SOCKETS:
+            reserved.remove(have.port, have.count)
 
     def owned(self) -> Iterable[HostPorts]:
         """Return every run that this process holds."""
@@ -132,7 +139,7 @@ def _hold_all(want: HostPorts) -> list[socket.socket]:
         for held in sockets:
             held.close()
         if exc.errno == errno.EADDRINUSE:
-            raise _taken(want, port_holders.describe(want.protocol, port), port=port) from exc
+            raise _taken(want, owners.describe(want.protocol, port), port=port) from exc
         where = f"{port}/{want.protocol} on {want.address}"
         if exc.errno == errno.EADDRNOTAVAIL:
             raise Conflict(f"cannot publish port {where}: the host has no such address; use one of its own") from exc

@@ -1,0 +1,1 @@
+"""The host's firewall, by iptables or by nftables."""

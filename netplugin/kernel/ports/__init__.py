@@ -1,0 +1,1 @@
+"""Ports of the host: held, reserved, and what still flows to them."""

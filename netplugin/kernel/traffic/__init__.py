@@ -1,0 +1,1 @@
+"""What flows over links: how fast, from whom, and who is told where."""
