@@ -29,6 +29,7 @@ from netplugin.kernel.ports.held import PortHolder
 from netplugin.kernel.probe import HostProbe
 from netplugin.kernel.routes import HostNetworks
 from netplugin.kernel.sysctl import Sysctls
+from netplugin.kernel.traffic.announce import Announcer
 from netplugin.kernel.traffic.antispoof import SourceGuards
 from netplugin.kernel.traffic.shaping import Shapers
 from netplugin.resources import (
@@ -94,7 +95,10 @@ class Plugin:
         self._store = open_store(state_dir)
         self._metrics = Metrics("pynet")
         probe = HostProbe(self._ports, self._netlink)
-        self._driver = NetworkDriver(self._store, kernels, backend, probe, Conntrack())
+        self._announcer = Announcer(self._netlink)
+        self._driver = NetworkDriver(
+            self._store, kernels, backend, probe=probe, flows=Conntrack(), announcer=self._announcer
+        )
         # Before the first look at the kernel, so that nothing that happens after it is missed.
         self._monitor = Monitor(activity, self._driver.expects)
         self.reconcile()
@@ -120,6 +124,7 @@ class Plugin:
         """Records and sockets are closed, host ports no longer held; networks go on as they are."""
         for held in self._ports.owned():
             self._ports.remove(held)
+        self._announcer.close()
         self._monitor.close()
         self._netlink.close()
         self._nfnetlink.close()

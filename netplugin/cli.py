@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
 from pluginkit import log
-from pluginkit.errors import PluginError
+from pluginkit.errors import PluginError, Unavailable
 
+_ANSWER_TIMEOUT_S = 30.0
 SOCKET = Path("/run/docker/plugins/pynet.sock")
 
 app = typer.Typer(
@@ -106,10 +107,34 @@ def release_pool(
     socket: Annotated[Path, typer.Option(envvar="PYNET_SOCKET", help="Unix socket of the running pynet.")] = SOCKET,
 ) -> None:
     """Free a pool of --ipam-driver pynet whose network the engine no longer knows."""
-    from netplugin.client import post
-
     try:
-        post(socket, "IpamDriver.ReleasePool", {"PoolID": pool})
+        _post(socket, "IpamDriver.ReleasePool", {"PoolID": pool})
     except PluginError as exc:
         typer.echo(f"pynet: {exc}", err=True)
         sys.exit(1)
+
+
+def _post(path: Path, method: str, request: dict[str, Any]) -> dict[str, Any]:
+    """Return the answer of a running pynet to one request.
+
+    Raises: Unavailable: nobody answers there; PluginError: the answer was an error, with its text.
+    """
+    import http.client
+    import json
+    import socket
+
+    connection = http.client.HTTPConnection("pynet", timeout=_ANSWER_TIMEOUT_S)
+    try:
+        connection.sock = socket.socket(socket.AF_UNIX)
+        connection.sock.settimeout(_ANSWER_TIMEOUT_S)
+        connection.sock.connect(str(path))
+        connection.request("POST", f"/{method}", json.dumps(request))
+        answer = connection.getresponse()
+        content: dict[str, Any] = json.loads(answer.read())
+    except OSError as exc:
+        raise Unavailable(f"cannot ask pynet on {path}: {exc}; is it running?") from exc
+    finally:
+        connection.close()
+    if answer.status != http.client.OK:
+        raise PluginError(content.get("Err", f"cannot read the answer of pynet on {path}"))
+    return content

@@ -10,16 +10,16 @@ import logging
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface, ip_network
-from typing import Any, Protocol
+from ipaddress import IPv4Interface, IPv6Interface, ip_network
+from typing import Any
 
 from netplugin import external, parse, wire
 from netplugin.firewall.backends import Backend
 from netplugin.firewall.policy import gateway_mode
 from netplugin.kinds import ENDPOINTS, NETWORKS, POOLS
+from netplugin.machine import Announcer, Flows, Probe
 from netplugin.plan import bridge_name, plan_endpoint, plan_network, veth_names
 from netplugin.records import Endpoint, Network, PublishedPort
-from netplugin.records import Protocol as TransportProtocol
 from netplugin.resources import Family
 from pluginkit.errors import Conflict, NotFound
 from pluginkit.locks import Locks
@@ -38,47 +38,27 @@ def planned(backend: Backend) -> tuple[Planned[Network], Planned[Endpoint]]:
     )
 
 
-Address = IPv4Address | IPv6Address
-
 # A killed engine's containers lose their links while their successors already start.
 _STALE_HOLDER_WAIT_S = 3.0
 _PUBLISH_ATTEMPTS = 3
-
-
-class Probe(Protocol):
-    """What the verbs ask of the machine before they decide."""
-
-    def is_free(self, protocol: TransportProtocol, addresses: Iterable[Address], port: int) -> bool:
-        """Tell whether a host port could be held."""
-
-    def ephemeral_range(self) -> range:
-        """Return the ports to choose from when any will do."""
-
-    def link_exists(self, name: str) -> bool:
-        """Tell whether a link of this namespace exists."""
-
-    def default_mtu(self) -> int | None:
-        """Return the MTU of the way out, None if there is none."""
-
-    def sandbox_is_gone(self, key: str) -> bool:
-        """Tell whether a sandbox has certainly ended; false if that cannot be seen from here."""
-
-
-class Flows(Protocol):
-    """Connections that outlive what they were led by."""
-
-    def forget(self, protocol: TransportProtocol, host: Address, first: int, count: int) -> None:
-        """No connection is left that began with a packet to one of the ports."""
 
 
 class NetworkDriver:
     """NetworkDriver of one host. Locks are per network; two verbs on one network take turns."""
 
     def __init__(
-        self, store: Store, kernels: Mapping[type[Any], Kernel], backend: Backend, probe: Probe, flows: Flows
+        self,
+        store: Store,
+        kernels: Mapping[type[Any], Kernel],
+        backend: Backend,
+        *,
+        probe: Probe,
+        flows: Flows,
+        announcer: Announcer,
     ) -> None:
         self._store = store
         self._flows = flows
+        self._announcer = announcer
         self._networks, self._endpoints = planned(backend)
         self._reconciler = Reconciler(store, (self._networks, self._endpoints), kernels)
         self._probe = probe
@@ -182,7 +162,15 @@ class NetworkDriver:
             network = self._network(request.NetworkID)
             endpoint = self._endpoint(request.EndpointID)
             self._change(replace(endpoint, sandbox=request.SandboxKey))
-        _, peer = veth_names(endpoint.id)
+        name, peer = veth_names(endpoint.id)
+        # dockerd does it itself from 28.0 on; a second time is no harm.
+        self._announcer.announce_soon(
+            bridge_name(network),
+            name,
+            endpoint.mac,
+            endpoint.address4.ip if endpoint.address4 else None,
+            endpoint.address6.ip if endpoint.address6 else None,
+        )
         return wire.JoinAnswer(
             wire.InterfaceName(peer, network.options.interface_prefix),
             Gateway=_gateway(network, "ipv4", endpoint.address4),

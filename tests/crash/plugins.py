@@ -131,7 +131,7 @@ class NetworkWorld(PluginWorld):
         kernels = dict(self.kernel.kernels(types))
         for switch in SWITCHES:
             kernels[switch] = machine.Unlisted(kernels[switch])
-        self.driver = pynet.NetworkDriver(self.store, kernels, self.backend, probe=self, flows=self)
+        self.driver = pynet.NetworkDriver(self.store, kernels, self.backend, probe=self, flows=self, announcer=self)
         self.serve((*self.driver.methods(), *IpamDriver(self.store, host=self).methods()))
 
     def reconcile(self) -> Outcome:
@@ -147,6 +147,9 @@ class NetworkWorld(PluginWorld):
         wanted = [HostPorts(protocol, address, port, "") for address in addresses]
         held = [have for have in self.kernel.objects.values() if isinstance(have, HostPorts)]
         return not any(overlap(have, want) for have in held for want in wanted)
+
+    def announce_soon(self, *_: object) -> None:
+        """Nobody listens."""
 
     def ephemeral_range(self) -> range:
         return range(32768, 32800)

@@ -88,7 +88,7 @@ def test_what_cannot_be_an_endpoint_is_refused(interface, reason):
         ),
         (
             {"com.docker.network.bridge.gateway_mode_ipv4": "bridged"},
-            "it takes nat, nat-unprotected, routed or isolated",
+            "it takes nat, nat-unprotected, routed or iso",
         ),
         ({"com.docker.network.bridge.name": "sixteen-letters-"}, "it takes up to 15"),
         ({"com.docker.network.bridge.name": "all"}, "it takes up to 15"),

@@ -8,12 +8,17 @@ looks for duplicates of the address would make it give the address up. Source: R
 from __future__ import annotations
 
 import errno
+import logging
 import socket
 import struct
+from concurrent.futures import ThreadPoolExecutor
 from ipaddress import IPv4Address, IPv6Address
 
 from netplugin.kernel.netlink import Netlink
 from pluginkit.errors import KernelError
+from pluginkit.log import failure
+
+log = logging.getLogger(__name__)
 
 _ARP, _IPV6 = 0x0806, 0x86DD
 _BROADCAST = b"\xff" * 6
@@ -29,6 +34,25 @@ class Announcer:
 
     def __init__(self, netlink: Netlink) -> None:
         self._netlink = netlink
+        self._speaker = ThreadPoolExecutor(1, "announcer")
+
+    def close(self) -> None:
+        """Everything that was to be announced has been."""
+        self._speaker.shutdown()
+
+    def announce_soon(
+        self, bridge: str, link: str, mac: str, address4: IPv4Address | None, address6: IPv6Address | None
+    ) -> None:
+        """The announcement is made while the caller goes on: a bridge may have a thousand ports. Failures are logged."""
+        self._speaker.submit(self._try, bridge, link, mac, address4, address6)
+
+    def _try(
+        self, bridge: str, link: str, mac: str, address4: IPv4Address | None, address6: IPv6Address | None
+    ) -> None:
+        try:
+            self.announce(bridge, link, mac, address4, address6)
+        except Exception as exc:  # noqa: BLE001 - nobody waits for it
+            failure(log, exc)
 
     def announce(
         self, bridge: str, link: str, mac: str, address4: IPv4Address | None, address6: IPv6Address | None
