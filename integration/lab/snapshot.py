@@ -10,7 +10,8 @@ from integration.lab.namespace import Namespace
 MARK = "=== "
 COMMANDS = {
     "links": "ip -json -details link",
-    "firewall": "iptables-save; ip6tables-save",
+    # Whoever first needs IPv6 forwarding closes it for everybody else, and leaves it so, as the engine does with IPv4.
+    "firewall": "iptables-save; ip6tables-save | sed '/^:FORWARD DROP/d'",
     "nftables": "nft --stateless list ruleset 2>/dev/null || true",
     "routes": "ip -json route; ip -json -6 route",
     "rules": "ip rule; ip -6 rule",

@@ -29,6 +29,8 @@ class Wire:
         address, address6 = f"{NETWORK}{number}", f"{NETWORK6}{number}"
         # The same name gets the same MAC: after a reboot the neighbours still know it.
         peer = ["peer", "name", "eth0", "address", f"02:00:0a:5a:00:{number:02x}"]
+        # The kernel takes the namespace of a machine that was cut off down when it finds the time.
+        self.machine.try_run("ip", "link", "del", port)
         # A pid is the only name that a namespace without a mount of its own has; it is ours, not the wire's.
         self._run_in_net("ip", "link", "add", port, "type", "veth", *peer, "netns", str(machine.pid))
         self.machine.run("ip", "link", "set", port, "master", "wire0", "up")

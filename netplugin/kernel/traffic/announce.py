@@ -43,7 +43,7 @@ class Announcer:
     def announce_soon(
         self, bridge: str, link: str, mac: str, address4: IPv4Address | None, address6: IPv6Address | None
     ) -> None:
-        """The announcement is made while the caller goes on: a bridge may have a thousand ports. Failures are logged."""
+        """The announcement is made while the caller goes on: a bridge may have 1000 ports. A failure is logged."""
         self._speaker.submit(self._try, bridge, link, mac, address4, address6)
 
     def _try(
