@@ -279,8 +279,10 @@ def _check_unknown(key: str, known: Mapping[str, Option]) -> None:
     if key.startswith("com.docker.network."):
         log.warning("option %s is not one of this driver's; it has no effect", key)
         return
-    near = difflib.get_close_matches(key, known, n=1, cutoff=0.0)
-    raise BadRequest(f"cannot use -o {key}: there is no such option; the nearest is {near[0]}")
+    # People forget the prefix more often than they mistype a word.
+    by_last_word = {name.rpartition(".")[2]: name for name in known}
+    near = difflib.get_close_matches(key.rpartition(".")[2], by_last_word, n=1, cutoff=0.0)
+    raise BadRequest(f"cannot use -o {key}: there is no such option; the nearest is {by_last_word[near[0]]}")
 
 
 def describe_options() -> str:

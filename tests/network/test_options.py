@@ -57,9 +57,19 @@ def test_a_bad_value_is_refused_with_what_is_accepted(key, text):
         parse_options({key: text})
 
 
-def test_an_unknown_option_is_refused_with_the_nearest():
-    with pytest.raises(BadRequest, match=r"the nearest is com\.docker\.network\.driver\.mtu"):
-        parse_options({"driver.mtu": "1400"})
+@pytest.mark.parametrize(
+    ("key", "nearest"),
+    [
+        ("driver.mtu", "com.docker.network.driver.mtu"),
+        ("mtu", "com.docker.network.driver.mtu"),
+        ("enable-icc", "com.docker.network.bridge.enable_icc"),
+        ("egress", "egress_rate"),
+        ("published_from", "publish_from"),
+    ],
+)
+def test_an_unknown_option_is_refused_with_the_nearest(key, nearest):
+    with pytest.raises(BadRequest, match=f"the nearest is {nearest}$"):
+        parse_options({key: "1400"})
 
 
 def test_an_unknown_docker_option_is_accepted_and_logged(caplog):
