@@ -65,6 +65,8 @@ def parse_network_options(options: Mapping[str, Any]) -> NetworkOptions:
     modes = {parsed.gateway_mode_ipv4, parsed.gateway_mode_ipv6}
     if "isolated" in modes and not options.get(INTERNAL):
         raise BadRequest("cannot create network: gateway mode isolated leaves no way out; add --internal")
+    if options.get(INTERNAL) and parsed.publish_from:
+        raise BadRequest("cannot create network: an internal network publishes no ports; leave publish_from out")
     if parsed.publish_from and "nat-unprotected" in modes:
         raise BadRequest(
             "cannot create network: publish_from restricts what gateway mode nat-unprotected opens to all; use nat"

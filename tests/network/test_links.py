@@ -12,7 +12,7 @@ from netplugin.kernel.links import Veths
 from netplugin.kernel.netlink import Netlink
 from netplugin.plan import plan_endpoint, plan_network
 from netplugin.resources import Bridge, Veth
-from pluginkit.errors import Conflict, NotFound
+from pluginkit.errors import Conflict, Exhausted, NotFound
 from tests.network.samples import WEB, endpoint, network
 
 pytestmark = pytest.mark.usefixtures("netns")
@@ -216,3 +216,12 @@ def test_pairs_are_listed_by_name_and_alias(bridges, veths):
     ip("link", "add", "pnv00000000", "type", "veth", "peer", "name", "x2")
     ip("link", "set", "pnv00000000", "alias", "hands off")
     assert [have.key for have in veths.owned()] == [VETH.key]
+
+
+def test_a_full_bridge_says_so_and_leaves_no_pair(bridges, veths):
+    bridges.ensure(BRIDGE)
+    lines = [f"link add v{n} master {BRIDGE.name} type veth peer name w{n}" for n in range(1023)]
+    subprocess.run(["ip", "-batch", "-"], input="\n".join(lines), text=True, check=True)
+    with pytest.raises(Exhausted, match=f"bridge {BRIDGE.name} has 1023 ports, and the kernel allows no more"):
+        veths.ensure(VETH)
+    assert VETH.name not in ip("link")

@@ -99,6 +99,18 @@ def test_options_that_contradict_each_other_are_refused(options, reason):
         parse_network(create_network(**{"com.docker.network.generic": options}))
 
 
+def test_an_internal_network_has_no_published_ports_to_restrict():
+    internal = {"com.docker.network.internal": True, "com.docker.network.generic": {"publish_from": "lan"}}
+    with pytest.raises(BadRequest, match="publishes no ports"):
+        parse_network(create_network(**internal))
+
+
+def test_several_subnets_of_a_family():
+    data = [wire.IPAMData(f"10.{n}.0.0/24", f"10.{n}.0.1/24", "Local") for n in (8, 9)]
+    parsed = parse_network(wire.CreateNetworkRequest(NETWORK_ID, {}, data))
+    assert [str(subnet.gateway) for subnet in parsed.subnets4] == ["10.8.0.1", "10.9.0.1"]
+
+
 def test_a_router_that_is_not_the_bridge():
     data = wire.IPAMData("10.9.0.0/24", "10.9.0.1/24", "Local", {"DefaultGatewayIPv4": "10.9.0.254/24"})
     [subnet] = parse_network(wire.CreateNetworkRequest(NETWORK_ID, {}, [data])).subnets4
