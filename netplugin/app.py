@@ -11,7 +11,6 @@ from netplugin import kinds
 from netplugin.driver import NetworkDriver
 from netplugin.firewall import nftables
 from netplugin.firewall.backends import BACKENDS, Name
-from netplugin.firewall.policy import FAMILIES
 from netplugin.ipam.driver import IpamDriver
 from netplugin.ipam.pools import PoolConfig
 from netplugin.kernel.bridge import Bridges
@@ -26,7 +25,7 @@ from netplugin.kernel.monitor import Monitor
 from netplugin.kernel.netlink import Netlink
 from netplugin.kernel.ports.conntrack import Conntrack
 from netplugin.kernel.ports.held import PortHolder
-from netplugin.kernel.probe import HostProbe
+from netplugin.kernel.probe import HostProbe, families_of_kernel
 from netplugin.kernel.routes import HostNetworks
 from netplugin.kernel.sysctl import Sysctls
 from netplugin.kernel.traffic.announce import Announcer
@@ -74,9 +73,10 @@ class Plugin:
         self._ports = PortHolder()
         activity = Activity()
         backend = BACKENDS[firewall]
+        families = families_of_kernel()
         # Both backends' modules are always there: what the one left behind is swept when the other takes over.
         nft = ByFamily(
-            {family: Nftables(family, nftables.base(family), self._nfnetlink, activity) for family in FAMILIES}
+            {family: Nftables(family, nftables.base(family), self._nfnetlink, activity) for family in families}
         )
         kernels: Mapping[type[Any], Kernel] = {
             Bridge: Bridges(self._netlink),
@@ -87,7 +87,7 @@ class Plugin:
             SourceGuard: SourceGuards(self._netlink, self._nfnetlink),
             HostPorts: self._ports,
             Ruleset: ByFamily(
-                {family: Iptables(family, backend.iptables_base(family), activity) for family in FAMILIES}
+                {family: Iptables(family, backend.iptables_base(family), activity) for family in families}
             ),
             NftRuleset: nft,
             NftPorts: nft,

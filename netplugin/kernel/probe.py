@@ -10,8 +10,11 @@ from typing import Literal
 from netplugin.kernel.netlink import Netlink
 from netplugin.kernel.ports.held import PortHolder
 from netplugin.records import Protocol
+from netplugin.resources import Family
 from pluginkit.command import run
 from pluginkit.errors import CommandError
+
+_IPV6 = Path("/proc/net/if_inet6")
 
 
 class HostProbe:
@@ -56,3 +59,8 @@ def firewall() -> Literal["iptables", "nftables"]:
     except CommandError:
         return "iptables"
     return "nftables"
+
+
+def families_of_kernel() -> tuple[Family, ...]:
+    """Return the families that this kernel has: IPv6 may be compiled out or switched off at boot."""
+    return ("ipv4", "ipv6") if _IPV6.exists() else ("ipv4",)

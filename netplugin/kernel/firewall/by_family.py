@@ -1,11 +1,13 @@
-"""Rules of both families, each by a module of its own."""
+"""Rules of the families that this kernel has, each by a module of its own."""
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from netplugin.resources import Family
+from pluginkit.errors import KernelError
 from pluginkit.reconcile import Kernel, Resource
 
 
@@ -16,12 +18,20 @@ class ByFamily:
         self._modules = modules
 
     def ensure(self, want: Any) -> None:
-        """The resource is in place."""
+        """The resource is in place.
+
+        Raises: KernelError: this kernel lacks the family.
+        """
+        if want.family not in self._modules:
+            raise KernelError(
+                "write rules of", want.family, errno.EAFNOSUPPORT, "create the network without that family"
+            )
         self._modules[want.family].ensure(want)
 
     def remove(self, want: Any) -> None:
         """Nothing of the resource's owner is left in its family."""
-        self._modules[want.family].remove(want)
+        if want.family in self._modules:
+            self._modules[want.family].remove(want)
 
     def owned(self) -> Iterable[Resource]:
         """Return what each family's module finds."""
