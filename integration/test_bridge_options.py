@@ -72,7 +72,7 @@ def test_a_name_that_no_bridge_can_have_is_refused(host: Host, name: str) -> Non
 
 
 def test_a_link_that_is_no_bridge_is_refused(host: Host) -> None:
-    with changed(host, "ip link add lan7 type dummy", "ip link del lan7"):
+    with changed(host, "ip link add lan7 type veth peer name lan8", "ip link del lan7"):
         create_it = ["network", "create", "-d", host.drivers.network, "-o", f"{BRIDGE}.name=lan7", "n1"]
         assert "lan7" in host.docker_error(*create_it)
         assert "lan7" in host.run("ip", "link")

@@ -113,23 +113,3 @@ def test_an_isolated_network_has_no_address_on_the_host_and_no_gateway(host: Hos
 def test_isolated_without_internal_is_refused(host: Host) -> None:
     refused = host.docker_error("network", "create", "-d", host.drivers.network, "-o", f"{MODE4}=isolated", "n1")
     assert "--internal" in refused
-
-
-def test_an_internal_network_does_not_reach_published_ports_of_others(host: Host) -> None:
-    """Not by its own gateway's address either, which it needs no route for."""
-    with serving(host, "nat"):
-        host.docker("network", "create", "-d", host.drivers.network, "--internal", "--subnet", "10.62.0.0/24", "n2")
-        host.idle("ann", "--network", "n2")
-        inside = host.network_of("ann")
-        host.run(*inside, "ip", "route", "add", "default", "via", "10.62.0.1")
-        wanted = targets(host, "ipv4") | {"own gateway": "tcp 10.62.0.1 8080"}
-        assert answering(host, wanted, inside) == set()
-
-
-def test_an_internal_network_does_not_reach_an_open_one(host: Host) -> None:
-    with serving(host, "nat-unprotected"):
-        host.docker("network", "create", "-d", host.drivers.network, "--internal", "--subnet", "10.62.0.0/24", "n2")
-        host.idle("ann", "--network", "n2")
-        inside = host.network_of("ann")
-        host.run(*inside, "ip", "route", "add", "default", "via", "10.62.0.1")
-        assert answering(host, targets(host, "ipv4"), inside) == set()

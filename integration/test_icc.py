@@ -2,7 +2,7 @@
 
 import pytest
 
-from integration.lab.circumstances import answering, changed, outcome
+from integration.lab.circumstances import answering, bridged_frames, outcome
 from integration.lab.host import Host
 from integration.lab.wirehost import WireHost
 
@@ -18,14 +18,10 @@ def network(host: Host) -> str:
     return "n1"
 
 
-@pytest.mark.parametrize("bridged", ["0", "1"])
-def test_neighbours_do_not_reach_each_other(host: Host, network: str, bridged: str) -> None:
-    """Whether or not bridged frames pass iptables."""
+@pytest.mark.parametrize("pass_iptables", [True, False])
+def test_neighbours_do_not_reach_each_other(host: Host, network: str, pass_iptables: bool) -> None:
     host.idle("ann", "--network", network)
-    keys = ("net.bridge.bridge-nf-call-iptables", "net.bridge.bridge-nf-call-ip6tables")
-    was = host.run("sysctl", "-n", keys[0]).strip()
-    do, undo = (f"sysctl -qw {keys[0]}={value} {keys[1]}={value}" for value in (bridged, was))
-    with changed(host, do, undo):
+    with bridged_frames(host, pass_iptables=pass_iptables):
         assert answering(host, WANTED, host.network_of("ann")) == set()
 
 
@@ -35,11 +31,16 @@ def test_the_host_and_the_world_reach_them(host: Host, network: str, outside: Wi
     host.once(f"ping -c1 -W3 -w5 10.61.0.1 && ping -c1 -W3 -w5 {outside.address}", "--network", network)
 
 
-def test_a_published_port_answers_neighbours(host: Host, network: str) -> None:
+HAIRPIN = pytest.mark.xfail(reason="what iptables translates in a bridge stays in it, where the ports are isolated")
+
+
+@pytest.mark.parametrize("pass_iptables", [pytest.param(True, marks=HAIRPIN), False])
+def test_a_published_port_answers_neighbours(host: Host, network: str, pass_iptables: bool) -> None:
     host.idle("ann", "--network", network)
-    for machine in ("ann", "web"):
-        assert outcome(host, f"tcp {host.address} 8080", host.network_of(machine)) == "answered"
-        assert outcome(host, f"tcp {host.address6} 8080", host.network_of(machine)) == "answered"
+    with bridged_frames(host, pass_iptables=pass_iptables):
+        for machine in ("ann", "web"):
+            assert outcome(host, f"tcp {host.address} 8080", host.network_of(machine)) == "answered"
+            assert outcome(host, f"tcp {host.address6} 8080", host.network_of(machine)) == "answered"
 
 
 def test_it_holds_in_an_internal_network_too(host: Host) -> None:

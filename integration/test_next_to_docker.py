@@ -34,7 +34,8 @@ def test_neither_reaches_the_other_but_what_is_published(host: Host, ours: str, 
         assert answering(host, to_us) == answering(host, to_them) == {"port", "ping", "published"}
 
 
-def test_a_network_of_the_engine_works_as_before(host: Host, ours: str, outside: WireHost) -> None:
+@pytest.mark.usefixtures("ours")
+def test_a_network_of_the_engine_works_as_before(host: Host, outside: WireHost) -> None:
     host.web("theirs", "-p", "8081:80")
     host.sh("theirs", f"ping -c1 -W3 -w5 {outside.address}")
     assert outcome(outside, f"tcp {host.address} 8081") == "answered"
@@ -42,8 +43,8 @@ def test_a_network_of_the_engine_works_as_before(host: Host, ours: str, outside:
     assert outcome(outside, PORT.format(host.address)) == "answered"
 
 
-@pytest.mark.parametrize("family", ["ipv4"])
-def test_the_administrators_rules_come_first(host: Host, ours: str, outside: WireHost, family: str) -> None:
+@pytest.mark.usefixtures("ours")
+def test_the_administrators_rules_come_first(host: Host, outside: WireHost) -> None:
     port = PORT.format(host.address)
     assert outcome(outside, port) == "answered"
     with rule(host, "DOCKER-USER -i eth0 -p tcp --dport 80 -j DROP"):
@@ -54,7 +55,8 @@ def test_the_administrators_rules_come_first(host: Host, ours: str, outside: Wir
     assert outcome(outside, port) == "answered"
 
 
-def test_the_administrators_rules_hold_for_the_way_out_too(host: Host, ours: str, outside: WireHost) -> None:
+@pytest.mark.usefixtures("ours")
+def test_the_administrators_rules_hold_for_the_way_out_too(host: Host, outside: WireHost) -> None:
     inside = host.network_of("ours")
     with outside.answering("tcp", 9000), outside.answering("tcp", 9001):
         with rule(host, "DOCKER-USER -s 10.61.0.0/24 -p tcp --dport 9000 -j DROP"):
@@ -76,7 +78,8 @@ def test_a_restart_of_the_engine_leaves_the_order(host: Host, ours: str, outside
         assert outcome(outside, f"tcp {ours} 80") == "silent"
 
 
-def test_one_container_on_networks_of_both(host: Host, ours: str, outside: WireHost) -> None:
+@pytest.mark.usefixtures("ours")
+def test_one_container_on_networks_of_both(host: Host, outside: WireHost) -> None:
     host.docker("network", "create", "-d", "bridge", "--subnet", "10.63.0.0/24", "made")
     host.idle("friend", "--network", "made")
     host.docker("network", "connect", "made", "ours")

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from integration.lab import circumstances
+from integration.lab.circumstances import bridged_frames
 from integration.lab.deadline import wait_for
 from integration.lab.host import Host
 from integration.lab.wirehost import WireHost
@@ -45,21 +46,33 @@ def is_held(measured: float) -> bool:
     return 0.75 * RATE < measured < 1.25 * RATE
 
 
-@pytest.mark.parametrize(("option", "held", "free"), [("egress_rate", "send", "take"), ("ingress_rate", "take", "send")])
-def test_of_a_network(host: Host, outside: WireHost, option: str, held: str, free: str) -> None:
+LOST = pytest.mark.xfail(reason="redirected from a bridge whose frames iptables has seen, packets are not translated")
+
+
+@pytest.mark.parametrize(
+    ("option", "held", "free", "pass_iptables"),
+    [
+        ("egress_rate", "send", "take", False),
+        pytest.param("egress_rate", "send", "take", True, marks=LOST),
+        ("ingress_rate", "take", "send", True),
+    ],
+)
+def test_of_a_network(host: Host, outside: WireHost, option: str, held: str, free: str, pass_iptables: bool) -> None:
     rate = ["-o", f"{option}=8mbit"]
     host.docker("network", "create", "-d", host.drivers.network, "--subnet", "10.61.0.0/24", *rate, "n1")
     host.idle("ann", "--network", "n1")
     host.idle("bob", "--network", "n1", "--ip", "10.61.0.11")
     inside = host.network_of("ann")
-    with pouring(outside):
+    with pouring(outside), bridged_frames(host, pass_iptables=pass_iptables):
         assert is_held(speed(host, held, outside.address, inside))
         assert speed(host, free, outside.address, inside) > FREE
     with pouring(host, host.network_of("bob")):
         assert speed(host, held, "10.61.0.11", inside) > FREE, "what neighbours send each other does not leave"
 
 
-@pytest.mark.parametrize(("option", "held", "free"), [("egress_rate", "send", "take"), ("ingress_rate", "take", "send")])
+@pytest.mark.parametrize(
+    ("option", "held", "free"), [("egress_rate", "send", "take"), ("ingress_rate", "take", "send")]
+)
 def test_of_an_endpoint(host: Host, outside: WireHost, option: str, held: str, free: str) -> None:
     host.docker("network", "create", "-d", host.drivers.network, "--subnet", "10.61.0.0/24", "n1")
     host.idle("ann", "--network", "none")

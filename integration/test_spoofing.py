@@ -37,7 +37,7 @@ def test_another_ip_address(host: Host, guarded: bool) -> None:
 @pytest.mark.parametrize("guarded", [True, False])
 def test_another_mac_address(host: Host, guarded: bool) -> None:
     inside = start(host, "-o", f"anti_spoof={str(guarded).lower()}")
-    mac = host.run(*inside, "cat", "/sys/class/net/eth0/address").strip()
+    mac = host.sh("ann", "cat /sys/class/net/eth0/address")
     host.run(*inside, "ip", "link", "set", "eth0", "address", "02:00:00:00:00:99")
     assert outcome(host, f"ping {GATEWAY}", inside) == ("silent" if guarded else "answered")
     host.run(*inside, "ip", "link", "set", "eth0", "address", mac)

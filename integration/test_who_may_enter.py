@@ -23,8 +23,10 @@ def publish(host: Host, *options: str, where: str = "8080:80") -> None:
 def ways(host: Host) -> dict[str, str]:
     """The ways of the host itself to a published port."""
     return {
-        "address": f"tcp {host.address} 8080", "loopback": "tcp 127.0.0.1 8080", "address6": f"tcp {host.address6} 8080",
-    }  # fmt: skip
+        "address": f"tcp {host.address} 8080",
+        "loopback": "tcp 127.0.0.1 8080",
+        "address6": f"tcp {host.address6} 8080",
+    }
 
 
 def test_the_address_of_published_ports(host: Host, outside: WireHost) -> None:
@@ -45,7 +47,7 @@ def test_an_address_with_the_port_goes_before_that_of_the_network(host: Host) ->
     assert answering(host, ways(host)) == {"address"}
 
 
-def direct(host: Host) -> dict[str, str]:
+def direct() -> dict[str, str]:
     return {
         "unpublished": "tcp 10.61.0.10 81", "published": "tcp 10.61.0.10 80", "ping": "ping 10.61.0.10",
         "ping6": "ping fd61::10", "port6": "tcp fd61::10 80",
@@ -57,7 +59,7 @@ def test_whole_containers_are_open_to_trusted_interfaces(host: Host, outside: Wi
     publish(host, f"{BRIDGE}.trusted_host_interfaces={'nosuch0:eth0' if trusted else 'nosuch0:eth7'}")
     with host.answering("tcp", 81, host.network_of("web")):
         with route(outside, f"10.61.0.0/24 via {host.address}", f"fd61::/64 via {host.address6}"):
-            assert answering(outside, direct(host)) == (set(direct(host)) if trusted else set())
+            assert answering(outside, direct()) == (set(direct()) if trusted else set())
 
 
 WORLD = "203.0.113.7"
@@ -75,7 +77,7 @@ def test_published_ports_are_open_to_chosen_sources_only(host: Host, outside: Wi
     publish(host, "publish_from=203.0.113.0/24")
     port = f"tcp {host.address} 8080"
     assert outcome(outside, port) == "silent", "a port that is held does not even answer with a reset"
-    assert outcome(host, f"tcp {host.address6} 8080") == "silent", "networks of the other family are nobody in this one"
+    assert outcome(outside, f"tcp {host.address6} 8080") == "silent", "a network of the other family is nobody in this"
     with from_the_world(host, outside):
         assert outcome(outside, port) == "answered"
         assert outside.ask("http", host.address, 8080) == WORLD

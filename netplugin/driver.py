@@ -306,12 +306,14 @@ class NetworkDriver:
     def _decided(self, network: Network, known: Network | None) -> Network:
         """Return `network` with what is decided once, at its creation."""
         if known is not None:
-            return replace(network, mtu=known.mtu, adopted=known.adopted)
+            return replace(network, mtu=known.mtu, adopted=known.adopted, kept=known.kept)
         bridge = network.options.bridge_name
+        adopted = bool(bridge) and self._probe.link_exists(bridge)
         return replace(
             network,
             mtu=network.options.mtu or self._probe.default_mtu() or network.mtu,
-            adopted=bool(bridge) and self._probe.link_exists(bridge),
+            adopted=adopted,
+            kept=self._probe.addresses_of(bridge) if adopted else (),
         )
 
     def _evict_overlapping(self, network: Network) -> None:
@@ -350,12 +352,14 @@ def _gateway(network: Network, family: Family, address: IPv4Interface | IPv6Inte
 
 
 def _static_routes(network: Network, endpoint: Endpoint) -> list[wire.StaticRoute]:
-    """Return the network's routes in the families that the endpoint has."""
-    versions = {address.version for address in (endpoint.address4, endpoint.address6) if address is not None}
+    """Return the network's routes in the families that the endpoint has; not those that lead to the endpoint itself."""
+    addresses = [address for address in (endpoint.address4, endpoint.address6) if address is not None]
+    versions = {address.version for address in addresses}
+    own = {str(address.ip) for address in addresses}
     return [
         wire.StaticRoute(route.destination, 0 if route.next_hop else 1, route.next_hop)
         for route in network.options.routes
-        if ip_network(route.destination).version in versions
+        if ip_network(route.destination).version in versions and route.next_hop not in own
     ]
 
 

@@ -63,6 +63,17 @@ def rule(machine: WireHost, rule: str, program: str = "iptables") -> Iterator[No
 
 
 @contextlib.contextmanager
+def bridged_frames(machine: WireHost, *, pass_iptables: bool) -> Iterator[None]:
+    """Inside the block bridged frames pass iptables, or do not; which it is otherwise is up to the engine."""
+    keys = ("net.bridge.bridge-nf-call-iptables", "net.bridge.bridge-nf-call-ip6tables")
+    was = machine.run("sysctl", "-n", *keys).split()
+    do = "\n".join(f"sysctl -qw {key}={int(pass_iptables)}" for key in keys)
+    undo = "\n".join(f"sysctl -qw {key}={value}" for key, value in zip(keys, was, strict=True))
+    with changed(machine, do, undo):
+        yield
+
+
+@contextlib.contextmanager
 def forward_policy(host: Host, policy: str) -> Iterator[None]:
     """Inside the block FORWARD has that policy in both families."""
     saved = {

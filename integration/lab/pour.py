@@ -8,7 +8,7 @@ import sys
 import time
 
 CHUNK = 64 * 1024
-TIMEOUT_S = 60.0
+TIMEOUT_S = 15.0
 
 
 def serve(port: int) -> None:
