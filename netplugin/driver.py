@@ -198,8 +198,9 @@ class NetworkDriver:
                     endpoint = self._endpoint(request.EndpointID)
                     if network.internal:
                         return
+                    wanting = self._with_ports_of_container(endpoint, bindings)
                     ports = external.choose_ports(
-                        bindings, network, endpoint, self._probe.ephemeral_range(), self._probe.is_free
+                        bindings, network, wanting, self._probe.ephemeral_range(), self._probe.is_free
                     )
                     self._change(replace(endpoint, ports=ports))
                 return
@@ -267,6 +268,18 @@ class NetworkDriver:
         if row is None or row.current is None:
             raise NotFound(f"cannot use endpoint {endpoint_id[:12]}: it is not known; restart the container")
         return row.current
+
+    def _with_ports_of_container(self, endpoint: Endpoint, bindings: tuple[wire.PortBinding, ...]) -> Endpoint:
+        """Return the endpoint; if it never had ports, with those that its container had last on another network.
+
+        The engine moves the ports of a container to another endpoint when its gateway changes.
+        """
+        chosen = any(not binding.HostPort or binding.HostPortEnd > binding.HostPort for binding in bindings)
+        if not chosen or not endpoint.sandbox or endpoint.ports or endpoint.former_ports:
+            return endpoint
+        others = (row.current for row in self._store.rows(ENDPOINTS) if row.current is not None)
+        former = (other.former_ports for other in others if other.sandbox == endpoint.sandbox)
+        return replace(endpoint, former_ports=next(filter(None, former), ()))
 
     def _same_address(self, endpoint: Endpoint) -> set[str]:
         """Return the IDs of the other endpoints of the network with an address of this one."""
