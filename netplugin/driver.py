@@ -198,8 +198,9 @@ class NetworkDriver:
                     endpoint = self._endpoint(request.EndpointID)
                     if network.internal:
                         return
+                    wanting = self._with_ports_of_container(endpoint, bindings)
                     ports = external.choose_ports(
-                        bindings, network, endpoint, self._probe.ephemeral_range(), self._probe.is_free
+                        bindings, network, wanting, self._probe.ephemeral_range(), self._probe.is_free
                     )
                     self._change(replace(endpoint, ports=ports))
                 return
@@ -268,6 +269,18 @@ class NetworkDriver:
             raise NotFound(f"cannot use endpoint {endpoint_id[:12]}: it is not known; restart the container")
         return row.current
 
+    def _with_ports_of_container(self, endpoint: Endpoint, bindings: tuple[wire.PortBinding, ...]) -> Endpoint:
+        """Return the endpoint; if it never had ports, with those that its container had last on another network.
+
+        The engine moves the ports of a container to another endpoint when its gateway changes.
+        """
+        chosen = any(not binding.HostPort or binding.HostPortEnd > binding.HostPort for binding in bindings)
+        if not chosen or not endpoint.sandbox or endpoint.ports or endpoint.former_ports:
+            return endpoint
+        others = (row.current for row in self._store.rows(ENDPOINTS) if row.current is not None)
+        former = (other.former_ports for other in others if other.sandbox == endpoint.sandbox)
+        return replace(endpoint, former_ports=next(filter(None, former), ()))
+
     def _same_address(self, endpoint: Endpoint) -> set[str]:
         """Return the IDs of the other endpoints of the network with an address of this one."""
         rows = [
@@ -306,12 +319,14 @@ class NetworkDriver:
     def _decided(self, network: Network, known: Network | None) -> Network:
         """Return `network` with what is decided once, at its creation."""
         if known is not None:
-            return replace(network, mtu=known.mtu, adopted=known.adopted)
+            return replace(network, mtu=known.mtu, adopted=known.adopted, kept=known.kept)
         bridge = network.options.bridge_name
+        adopted = bool(bridge) and self._probe.link_exists(bridge)
         return replace(
             network,
             mtu=network.options.mtu or self._probe.default_mtu() or network.mtu,
-            adopted=bool(bridge) and self._probe.link_exists(bridge),
+            adopted=adopted,
+            kept=self._probe.addresses_of(bridge) if adopted else (),
         )
 
     def _evict_overlapping(self, network: Network) -> None:
@@ -350,12 +365,14 @@ def _gateway(network: Network, family: Family, address: IPv4Interface | IPv6Inte
 
 
 def _static_routes(network: Network, endpoint: Endpoint) -> list[wire.StaticRoute]:
-    """Return the network's routes in the families that the endpoint has."""
-    versions = {address.version for address in (endpoint.address4, endpoint.address6) if address is not None}
+    """Return the network's routes in the families that the endpoint has; not those that lead to the endpoint itself."""
+    addresses = [address for address in (endpoint.address4, endpoint.address6) if address is not None]
+    versions = {address.version for address in addresses}
+    own = {str(address.ip) for address in addresses}
     return [
         wire.StaticRoute(route.destination, 0 if route.next_hop else 1, route.next_hop)
         for route in network.options.routes
-        if ip_network(route.destination).version in versions
+        if ip_network(route.destination).version in versions and route.next_hop not in own
     ]
 
 

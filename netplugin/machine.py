@@ -23,6 +23,9 @@ class Probe(Protocol):
     def link_exists(self, name: str) -> bool:
         """Tell whether a link of this namespace exists."""
 
+    def addresses_of(self, name: str) -> tuple[str, ...]:
+        """Return the addresses of a link, with their prefix lengths."""
+
     def default_mtu(self) -> int | None:
         """Return the MTU of the way out, None if there is none."""
 

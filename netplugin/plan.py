@@ -120,11 +120,13 @@ def _shaped(link: str, ifb: str, options: NetworkOptions | EndpointOptions) -> l
 
 
 def _bridge_addresses(network: Network) -> tuple[IPv4Interface | IPv6Interface, ...]:
-    return tuple(
+    wanted = (
         ip_interface((subnet.gateway, subnet.pool.prefixlen))
         for subnet in network.subnets
         if subnet.gateway is not None and _has_address(network, "ipv4" if subnet.pool.version == 4 else "ipv6")
     )
+    # What was there before belongs to whoever made the bridge: it is neither restored nor taken away.
+    return tuple(address for address in wanted if str(address) not in network.kept)
 
 
 def _has_address(network: Network, family: Family) -> bool:

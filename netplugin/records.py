@@ -38,7 +38,8 @@ Subnet6 = Subnet[IPv6Network, IPv6Address]
 class Network:
     """A network, from CreateNetwork to DeleteNetwork.
 
-    mtu: decided at creation. adopted: the bridge was there before the network and stays after it.
+    mtu: decided at creation. adopted: the bridge was there before the network and stays after it. kept: the addresses
+    that it had, with their prefix lengths, which stay too.
     """
 
     id: str
@@ -48,6 +49,7 @@ class Network:
     options: NetworkOptions
     mtu: int = 1500
     adopted: bool = False
+    kept: tuple[str, ...] = ()
 
     @property
     def subnets(self) -> tuple[Subnet4 | Subnet6, ...]:

@@ -7,7 +7,8 @@ Every chain of ours is reached by one jump from a built-in chain, so that removi
     nat     POSTROUTING → PYNET-SNAT     masquerading
     filter  INPUT       → PYNET-INPUT    what a container sends to 127.0.0.0/8 is dropped: the bridge's route_localnet,
                                          which the host's own way to 127.0.0.1:port needs, would let it in
-    filter  FORWARD     → PYNET-FORWARD  → PYNET-TO (may it enter the network?) then PYNET-FROM (may it leave?)
+    filter  FORWARD     → PYNET-FORWARD  → PYNET-CLOSED (from a network with no way out?), PYNET-TO (may it enter the
+                                         network?), PYNET-FROM (may it leave?)
 
 A published port needs no filter rule of its own: only a packet that DNAT was applied to has conntrack state DNAT, and
 everything else from outside is dropped, also what is routed straight to a container's address.
@@ -38,7 +39,8 @@ def base(family: Family) -> Base:
             BaseChain("nat", "PYNET-DNAT"),
             BaseChain("nat", "PYNET-SNAT"),
             BaseChain("filter", "PYNET-INPUT"),
-            BaseChain("filter", "PYNET-FORWARD", ("-j PYNET-TO", "-j PYNET-FROM")),
+            BaseChain("filter", "PYNET-FORWARD", ("-j PYNET-CLOSED", "-j PYNET-TO", "-j PYNET-FROM")),
+            BaseChain("filter", "PYNET-CLOSED"),
             BaseChain("filter", "PYNET-TO"),
             BaseChain("filter", "PYNET-FROM"),
             BaseChain("filter", "PYNET-OPEN"),
@@ -83,9 +85,12 @@ def exceptions(policy: Policy) -> Ruleset:
 
 def network_rules(policy: Policy) -> Ruleset:
     """Return the rules of one network and family."""
+    # A network with no way out is asked before the other one, which would let its own published ports be reached.
+    closed = policy.enter == "none"
+    leave, rules = ("PYNET-CLOSED", _stay(policy)) if closed else ("PYNET-FROM", _leave())
     chains = [
         _chain("filter", "PYNET-TO", policy.owner, f"-o {policy.bridge} ", tuple(_enter(policy))),
-        _chain("filter", "PYNET-FROM", policy.owner, f"-i {policy.bridge} ", tuple(_leave(policy))),
+        _chain("filter", leave, policy.owner, f"-i {policy.bridge} ", tuple(rules)),
     ]
     if policy.translate:
         chains.append(_chain("nat", "PYNET-SNAT", policy.owner, "", tuple(_masquerade(policy))))
@@ -133,10 +138,11 @@ def _enter(policy: Policy) -> Iterable[str]:
     yield "-j DROP"
 
 
-def _leave(policy: Policy) -> Iterable[str]:
-    if policy.enter == "none":
-        yield "-j DROP"
-        return
+def _stay(policy: Policy) -> Iterable[str]:
+    yield f"! -o {policy.bridge} -j DROP"
+
+
+def _leave() -> Iterable[str]:
     yield _ESTABLISHED
     # To a published port of another driver: that one decides.
     yield f"{_DNATED} -j RETURN"

@@ -20,7 +20,7 @@ _IP: dict[Family, str] = {"ipv4": "ip", "ipv6": "ip6"}
 _PROTOCOL: dict[Protocol, int] = {"tcp": 6, "udp": 17, "sctp": 132}
 _ESTABLISHED = "ct state established,related accept"
 _PORT_MAPS = ("ports", "ranges", "limit_ports", "limit_ranges")
-_BY_INTERFACE = ("to_network", "from_network", "to_host", "snat_from", "snat_to")
+_BY_INTERFACE = ("closed", "to_network", "from_network", "to_host", "snat_from", "snat_to")
 
 
 def base(family: Family) -> NftBase:
@@ -59,6 +59,7 @@ def base(family: Family) -> NftBase:
         ],
         "input { type filter hook input priority -5; }": ["iifname vmap @to_host"],
         "forward { type filter hook forward priority -5; }": [
+            "iifname vmap @closed",
             "oifname vmap @to_network",
             "iifname vmap @from_network",
         ],
@@ -77,9 +78,13 @@ def base(family: Family) -> NftBase:
 
 def network_rules(policy: Policy) -> NftRuleset:
     """Return the chains of one network and family."""
+    # A network with no way out is asked before the other one, which would let its own published ports be reached.
+    closed = policy.enter == "none"
     chains = [
         _chain("to", policy, _enter(policy), "to_network"),
-        _chain("from", policy, _leave(policy), "from_network"),
+        _chain("closed", policy, _stay(policy), "closed")
+        if closed
+        else _chain("from", policy, _leave(), "from_network"),
     ]
     if policy.translate:
         chains.append(_chain("snat-from", policy, _masquerade(policy), "snat_from"))
@@ -137,10 +142,11 @@ def _enter(policy: Policy) -> Iterator[str]:
     yield "drop"
 
 
-def _leave(policy: Policy) -> Iterator[str]:
-    if policy.enter == "none":
-        yield "drop"
-        return
+def _stay(policy: Policy) -> Iterator[str]:
+    yield f'oifname != "{policy.bridge}" drop'
+
+
+def _leave() -> Iterator[str]:
     yield _ESTABLISHED
     # To a published port of another driver: that one decides.
     yield "ct status dnat accept"

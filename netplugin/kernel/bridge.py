@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import re
 from collections.abc import Iterable
-from ipaddress import IPv4Interface, IPv6Interface, ip_interface
+from ipaddress import IPv4Interface, IPv6Interface
 
 from netplugin.kernel.netlink import Link, Netlink
 from netplugin.resources import Bridge
@@ -65,7 +65,7 @@ class Bridges:
     def _ensure_adopted(self, want: Bridge, link: Link | None) -> None:
         if link is None or link.kind != "bridge":
             raise NotFound(f"cannot use bridge {want.name}: it was there when the network was made and is no more")
-        have = self._addresses(want.name, link.index)
+        have = self._netlink.addresses(want.name, link.index)
         self._add_addresses(want, link, [address for address in want.addresses if address not in have])
         if not link.up:
             with self._netlink.request("set up bridge", want.name) as socket:
@@ -74,16 +74,16 @@ class Bridges:
     def _leave(self, want: Bridge) -> None:
         link = self._netlink.link(want.name)
         if link is not None:
-            self._delete_addresses(want, link, self._addresses(want.name, link.index) & set(want.addresses))
+            self._delete_addresses(want, link, self._netlink.addresses(want.name, link.index) & set(want.addresses))
 
     def _ensure_addresses(self, want: Bridge, link: Link) -> None:
-        have = self._addresses(want.name, link.index)
+        have = self._netlink.addresses(want.name, link.index)
         # The link-local address belongs to IPv6 itself.
         stray = [address for address in have if address not in want.addresses and not _is_automatic(address)]
         self._delete_addresses(want, link, stray)
         if stray:
             # The other addresses of a subnet go with its first one.
-            have = self._addresses(want.name, link.index)
+            have = self._netlink.addresses(want.name, link.index)
         self._add_addresses(want, link, [address for address in want.addresses if address not in have])
 
     def _delete_addresses(self, want: Bridge, link: Link, addresses: Iterable[Address]) -> None:
@@ -99,14 +99,6 @@ class Bridges:
                 socket.addr(
                     "add", index=link.index, address=str(address.ip), prefixlen=address.network.prefixlen, flags=flags
                 )
-
-    def _addresses(self, name: str, index: int) -> set[Address]:
-        with self._netlink.request("list addresses of", name) as socket:
-            found = list(socket.addr("dump", index=index))
-        return {
-            ip_interface((message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS"), message["prefixlen"]))
-            for message in found
-        }
 
 
 def _is_automatic(address: IPv4Interface | IPv6Interface) -> bool:

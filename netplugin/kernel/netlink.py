@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from ipaddress import IPv4Interface, IPv6Interface, ip_interface
 from typing import Any
 
 from pyroute2 import IPRoute
@@ -75,6 +76,15 @@ class Netlink:
         with self.request("list", f"{kind} links") as netlink:
             found = list(netlink.link("dump", kind=kind))
         return [link for link in map(_link, found) if link.kind == kind]
+
+    def addresses(self, name: str, index: int) -> set[IPv4Interface | IPv6Interface]:
+        """Return the addresses of the link of that index; `name` is for errors."""
+        with self.request("list addresses of", name) as netlink:
+            found = list(netlink.addr("dump", index=index))
+        return {
+            ip_interface((message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS"), message["prefixlen"]))
+            for message in found
+        }
 
     def default_mtu(self) -> int | None:
         """Return the MTU of the link of the IPv4 default route, or of the IPv6 one; None without either."""

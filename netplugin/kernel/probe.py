@@ -36,6 +36,11 @@ class HostProbe:
         """Tell whether a link of this namespace exists."""
         return self._netlink.link(name) is not None
 
+    def addresses_of(self, name: str) -> tuple[str, ...]:
+        """Return the addresses of a link, with their prefix lengths; () if there is no such link."""
+        link = self._netlink.link(name)
+        return tuple(sorted(map(str, self._netlink.addresses(name, link.index)))) if link else ()
+
     def default_mtu(self) -> int | None:
         """Return the MTU of the way out, None if there is none."""
         return self._netlink.default_mtu()

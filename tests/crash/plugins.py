@@ -157,6 +157,9 @@ class NetworkWorld(PluginWorld):
     def link_exists(self, name: str) -> bool:
         return ("veth", name) in self.kernel.objects or ("bridge", name) in self.kernel.objects
 
+    def addresses_of(self, name: str) -> tuple[str, ...]:
+        return ()
+
     def default_mtu(self) -> int | None:
         return 1500
 

@@ -115,8 +115,8 @@ sysctl net/ipv6/conf/pn-1a2b3c4d/disable_ipv6 = 1
 ipv4 filter PYNET-TO -o pn-1a2b3c4d -j PYNET-TO-N
 ipv4 filter PYNET-TO-N -i pn-1a2b3c4d -j ACCEPT
 ipv4 filter PYNET-TO-N -j DROP
-ipv4 filter PYNET-FROM -i pn-1a2b3c4d -j PYNET-FROM-N
-ipv4 filter PYNET-FROM-N -j DROP"""
+ipv4 filter PYNET-CLOSED -i pn-1a2b3c4d -j PYNET-CLOSED-N
+ipv4 filter PYNET-CLOSED-N ! -o pn-1a2b3c4d -j DROP"""
     )
 
 

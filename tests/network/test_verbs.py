@@ -280,3 +280,37 @@ def test_a_restart_finds_everything(engine, running, state_dir, firewall):
         post = lambda path, body: (200, client.post(path, data=body).get_json())  # noqa: E731
         Engine(post).stop()
         assert links() == {"lo", f"pn-{NETWORK_ID[:8]}"}
+
+
+def test_an_existing_bridge_keeps_what_it_had(engine):
+    sh("ip link add lan7 type bridge && ip address add 10.9.0.1/24 dev lan7 && ip link set lan7 up")
+    before = snapshot()
+    assert engine.create_network(**{"com.docker.network.bridge.name": "lan7"}, dual=True)[0] == 200
+    assert "fd09::1/64" in sh("ip -o address show dev lan7")
+    engine.ok("DeleteNetwork", NetworkID=NETWORK_ID)
+    assert snapshot() == before
+
+
+def test_a_route_is_not_given_to_the_container_that_it_leads_to(engine):
+    engine.create_network(routes="192.0.2.0/24 via 10.9.0.3")
+    for endpoint_id, address, routes in ((ENDPOINT_ID, "10.9.0.2/24", 1), (OTHER_ENDPOINT_ID, "10.9.0.3/24", 0)):
+        engine.create_endpoint(endpoint_id, address)
+        assert len(engine.join(endpoint_id)["StaticRoutes"]) == routes
+
+
+def test_a_port_of_our_choice_moves_with_the_container_to_another_network(engine, running):
+    engine.create_network()
+    engine.create_network(OTHER_NETWORK_ID, subnet="10.8.0")
+    engine.run(port(80))
+    before = host_ports(running)
+    engine.create_endpoint(OTHER_ENDPOINT_ID, "10.8.0.2/24", network=OTHER_NETWORK_ID)
+    other = ids(OTHER_ENDPOINT_ID, OTHER_NETWORK_ID)
+    engine.ok("Join", **other, SandboxKey="/var/run/docker/netns/0123456789ab", Options={})
+    engine.ok("RevokeExternalConnectivity", **ids())
+    engine.ok("ProgramExternalConnectivity", **other, Options={"com.docker.network.portmap": [port(80)]})
+    assert host_ports(running) == before
+    assert len(before) == 1
+
+
+def host_ports(running):
+    return {held.port for held in running._ports.owned()}
