@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import array
 import errno
+import resource
 import socket
 import struct
 import threading
@@ -121,6 +122,12 @@ class PortHolder:
         """Return the ports that the kernel gives to those who ask for any. Source: ip(7) ip_local_port_range."""
         first, last = _EPHEMERAL_RANGE.read_text(encoding="ascii").split()
         return range(int(first), int(last) + 1)
+
+
+def allow_many() -> None:
+    """This process may hold as many ports by sockets as its administrator lets it: usual is a tenth of that."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _numbers(run: HostPorts) -> range:
