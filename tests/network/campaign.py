@@ -97,7 +97,7 @@ class Engine(threading.Thread):
         number = self.number * NETWORKS_EACH + slot
         data = {"AddressSpace": "Local", "Pool": f"10.100.{number}.0/24", "Gateway": f"10.100.{number}.1/24"}
         data6 = {"AddressSpace": "Local", "Pool": f"fd00:{number}::/64", "Gateway": f"fd00:{number}::1/64"}
-        options = {"com.docker.network.bridge.enable_icc": self.random.choice(["true", "false"])}
+        options = {"com.docker.network.bridge.enable_icc": "true" if slot else "false"}
         if self._call(
             "CreateNetwork",
             NetworkID=network_id,

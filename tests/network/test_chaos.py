@@ -37,6 +37,7 @@ def test_killed_at_random_moments(tmp_path: Path, firewall: Name) -> None:
         serving.start()
         for engine in engines:
             engine.start()
+        compared = 0
         for kill in range(KILLS):
             for engine in engines:
                 engine.go_on()
@@ -47,7 +48,7 @@ def test_killed_at_random_moments(tmp_path: Path, firewall: Name) -> None:
             if serving.is_dead():
                 serving.start()
             serving.wait_until_it_answers()
-            check(serving, firewall, f"after kill {kill + 1} of seed {seed}")
+            compared += check(serving, firewall, f"after kill {kill + 1} of seed {seed}")
             assert [bug for engine in engines for bug in engine.bugs] == []
         for engine in engines:
             engine.stopping = True
@@ -60,13 +61,16 @@ def test_killed_at_random_moments(tmp_path: Path, firewall: Name) -> None:
         assert found() == empty
         assert "Traceback" not in serving.log()
         answers = sum((Counter(engine.answers) for engine in engines), Counter())
-        print(f"{firewall}: {KILLS} kills; answers {dict(answers)}")
+        print(f"{firewall}: {KILLS} kills, {compared} lines of the kernel compared; answers {dict(answers)}")
     finally:
         serving.stop()
 
 
-def check(serving: Serving, firewall: Name, when: str) -> None:
-    """The kernel is as the records say, or soon: a namespace that ended a moment ago takes its link with it."""
+def check(serving: Serving, firewall: Name, when: str) -> int:
+    """The kernel is as the records say; return how many lines of it that was.
+
+    Or it is so soon: a namespace that ended a moment ago takes its link with it.
+    """
     deadline = time.monotonic() + PATIENCE_S
     while True:
         networks, endpoints, pending = records(serving.state_dir)
@@ -79,3 +83,4 @@ def check(serving: Serving, firewall: Name, when: str) -> None:
         time.sleep(0.3)
     addresses = [(one.network_id, address) for one in endpoints for address in (one.address4, one.address6) if address]
     assert len(addresses) == len(set(addresses)), when
+    return len(have)
