@@ -1,7 +1,7 @@
 # `make` alone prints this list. up, down and test need root on Debian or Ubuntu; see README.md.
 
 .DEFAULT_GOAL := help
-.PHONY: help up down test lint format docs
+.PHONY: help up down test bench chaos lint format docs
 
 help: ## Print this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -14,6 +14,12 @@ down: ## Undo `make up`; networks' and volumes' state stays unless PURGE=1
 
 test: ## Everything that CI runs, including its own set-up; PYTEST="-k words" narrows it
 	@scripts/test $(PYTEST)
+
+bench: ## pynet beside Docker's own bridge driver, as a table; ARGS="--rounds 9 --json FILE"
+	@scripts/bench $(ARGS)
+
+chaos: ## 200 times kill -9 at random moments; CHAOS_SEED=… repeats a run
+	@scripts/chaos
 
 lint: ## Style and types only; `make test` has them too
 	.venv/bin/ruff check .

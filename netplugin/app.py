@@ -24,7 +24,7 @@ from netplugin.kernel.links import Veths
 from netplugin.kernel.monitor import Monitor
 from netplugin.kernel.netlink import Netlink
 from netplugin.kernel.ports.conntrack import Conntrack
-from netplugin.kernel.ports.held import PortHolder
+from netplugin.kernel.ports.held import PortHolder, allow_many
 from netplugin.kernel.probe import HostProbe, families_of_kernel
 from netplugin.kernel.routes import HostNetworks
 from netplugin.kernel.sysctl import Sysctls
@@ -133,5 +133,6 @@ class Plugin:
 
 def start(state_dir: Path, firewall: Name, pools: PoolConfig) -> Running:
     """The plugin runs in this process; return what the service needs of it."""
+    allow_many()
     plugin = Plugin(state_dir, firewall, pools)
     return Running(plugin.app, plugin.reconcile, plugin.watch)

@@ -7,10 +7,8 @@ then holds the port that was found, so that a restart finds it again.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from itertools import chain
-from typing import Any
 
 import msgspec
 
@@ -25,17 +23,21 @@ _ANY4 = IPv4Address(0)
 _ANY6 = IPv6Address(0)
 
 Address = IPv4Address | IPv6Address
+# Where ports are open, and the number of each on the host and in the container.
+Where = tuple[Protocol, IPv4Address | None, IPv6Address | None]
+Pair = tuple[int, int]
 IsFree = Callable[[Protocol, Iterable[Address], int], bool]
 
 
-def parse_port_map(options: Mapping[str, Any] | None) -> tuple[PortBinding, ...]:
+def parse_port_map(options: Mapping[str, msgspec.Raw] | None) -> tuple[PortBinding, ...]:
     """Return the bindings in the options of a request; none if there is no port map.
 
     Raises: BadRequest: an entry is not a binding, or no port can be published by its protocol.
     """
     try:
-        bindings = msgspec.convert((options or {}).get(PORT_MAP) or [], type=tuple[PortBinding, ...])
-    except msgspec.ValidationError as exc:
+        entries = (options or {}).get(PORT_MAP, b"null")
+        bindings = msgspec.json.decode(entries, type=tuple[PortBinding, ...] | None) or ()
+    except msgspec.DecodeError as exc:
         raise BadRequest(f"cannot read {PORT_MAP}: {exc}") from exc
     for binding in bindings:
         if binding.Proto not in _PROTOCOLS:
@@ -55,7 +57,8 @@ def choose_ports(
 
     Raises: BadRequest: a host address that the endpoint cannot be reached by; Exhausted: no port of a range is free.
     """
-    chosen: list[PublishedPort] = []
+    chosen: dict[Where, set[Pair]] = {}
+    places: dict[str, tuple[IPv4Address | None, IPv6Address | None]] = {}
     taken: set[tuple[Protocol, int]] = set()
     last = _host_ports((*endpoint.former_ports, *endpoint.ports))
     own = set(_host_ports(endpoint.ports).items())
@@ -68,7 +71,9 @@ def choose_ports(
 
     for binding in bindings:
         protocol = _PROTOCOLS[binding.Proto]
-        host4, host6 = _host_addresses(binding, network, endpoint)
+        if binding.HostIP not in places:
+            places[binding.HostIP] = _host_addresses(binding, network, endpoint)
+        host4, host6 = places[binding.HostIP]
         addresses = [address for address in (host4, host6) if address is not None]
         if not addresses:
             continue
@@ -83,7 +88,7 @@ def choose_ports(
                     f" {choices[0]}-{choices[-1]}; free one"
                 )
         taken.add((protocol, port))
-        chosen.append(PublishedPort(protocol, binding.Port, port, host4, host6))
+        chosen.setdefault((protocol, host4, host6), set()).add((port, binding.Port))
     return _as_runs(chosen)
 
 
@@ -104,18 +109,23 @@ def _host_ports(ports: Iterable[PublishedPort]) -> dict[tuple[Protocol, int], in
     return {(port.protocol, port.container_port + n): port.host_port + n for port in ports for n in range(port.count)}
 
 
-def _as_runs(ports: list[PublishedPort]) -> tuple[PublishedPort, ...]:
+def _as_runs(chosen: Mapping[Where, Iterable[Pair]]) -> tuple[PublishedPort, ...]:
     """Return the same ports with consecutive ones joined, whatever order the engine sent them in."""
     runs: list[PublishedPort] = []
-    order = sorted(set(ports), key=lambda port: (port.protocol, str(port.host4), str(port.host6), port.host_port))
-    for port in order:
-        run = runs[-1] if runs else None
-        if run is not None and port == replace(
-            run, container_port=run.container_port + run.count, host_port=run.host_port + run.count, count=1
-        ):
-            runs[-1] = replace(run, count=run.count + 1)
-        else:
-            runs.append(port)
+    for (protocol, host4, host6), pairs in sorted(chosen.items(), key=lambda item: [str(part) for part in item[0]]):
+        # Numbers only until the end of the run is known: there may be ten thousand of them.
+        joined: list[list[int]] = []
+        for host_port, container_port in sorted(pairs):
+            if joined:
+                first_host, first_container, count = joined[-1]
+                if (host_port, container_port) == (first_host + count, first_container + count):
+                    joined[-1][2] += 1
+                    continue
+            joined.append([host_port, container_port, 1])
+        runs += [
+            PublishedPort(protocol, container_port, host_port, host4, host6, count)
+            for host_port, container_port, count in joined
+        ]
     return tuple(runs)
 
 

@@ -251,11 +251,11 @@ def parse_options(given: Mapping[str, Any]) -> NetworkOptions:
 
 
 def parse_endpoint_options(given: Mapping[str, Any]) -> EndpointOptions:
-    """Return the options of an endpoint. Keys with a dot are the engine's, or meant for somebody else, and passed over.
+    """Return the options of an endpoint.
 
-    Raises: BadRequest: another unknown key, with the nearest known one, or a value that the key does not accept.
+    Raises: BadRequest: an unknown key, with the nearest known one, or a value that the key does not accept.
     """
-    return EndpointOptions(**_parse({key: value for key, value in given.items() if "." not in key}, _OF_ENDPOINT))
+    return EndpointOptions(**_parse(given, _OF_ENDPOINT))
 
 
 def _parse(given: Mapping[str, Any], known: Mapping[str, Option]) -> dict[str, Any]:

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable, Mapping
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
 from typing import Any, TypeVar
 
+import msgspec
+
 from netplugin import wire
 from netplugin.options import NetworkOptions, parse_endpoint_options, parse_options
 from netplugin.records import Endpoint, Network, Subnet
@@ -99,8 +101,13 @@ def parse_endpoint(request: wire.CreateEndpointRequest, network: Network) -> End
         address4,
         address6,
         mac or _mac_for(address4, address6),
-        options=parse_endpoint_options(request.Options or {}),
+        options=parse_endpoint_options(_own_options(request.Options or {})),
     )
+
+
+def _own_options(options: Mapping[str, msgspec.Raw]) -> dict[str, Any]:
+    """Return the options that can be ours. Keys with a dot are the engine's, or meant for somebody else."""
+    return {key: msgspec.json.decode(value) for key, value in options.items() if "." not in key}
 
 
 def _mac_for(address4: IPv4Interface | None, address6: IPv6Interface | None) -> str:

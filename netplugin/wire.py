@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
+
 
 @dataclass(frozen=True)
 class IPAMData:
@@ -54,12 +56,12 @@ class EndpointInterface:
 
 @dataclass(frozen=True)
 class CreateEndpointRequest:
-    """NetworkDriver.CreateEndpoint."""
+    """NetworkDriver.CreateEndpoint. The port map is among the options, for nobody to read: each stays undecoded."""
 
     NetworkID: str
     EndpointID: str
     Interface: EndpointInterface | None = None
-    Options: dict[str, Any] | None = None
+    Options: dict[str, msgspec.Raw] | None = None
 
 
 @dataclass(frozen=True)
@@ -72,12 +74,11 @@ class EndpointRequest:
 
 @dataclass(frozen=True)
 class JoinRequest:
-    """NetworkDriver.Join."""
+    """NetworkDriver.Join. Its options are those of CreateEndpoint once more, and are not looked at."""
 
     NetworkID: str
     EndpointID: str
     SandboxKey: str
-    Options: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -94,11 +95,11 @@ class PortBinding:
 
 @dataclass(frozen=True)
 class ExternalConnectivityRequest:
-    """NetworkDriver.ProgramExternalConnectivity."""
+    """NetworkDriver.ProgramExternalConnectivity. Of its options only the port map is decoded, once."""
 
     NetworkID: str
     EndpointID: str
-    Options: dict[str, Any] | None = None
+    Options: dict[str, msgspec.Raw] | None = None
 
 
 @dataclass(frozen=True)

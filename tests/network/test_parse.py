@@ -3,8 +3,10 @@
 from ipaddress import IPv4Interface
 
 import pytest
+from msgspec import Raw
 
 from netplugin import wire
+from netplugin.options import EndpointOptions
 from netplugin.parse import parse_endpoint, parse_network
 from pluginkit.errors import BadRequest
 from tests.network.samples import ENDPOINT_ID, NETWORK_ID, network
@@ -17,6 +19,13 @@ def create_network(pool="10.9.0.0/24", gateway="10.9.0.1/24", network_id=NETWORK
 
 def create_endpoint(**interface):
     return wire.CreateEndpointRequest(NETWORK_ID, ENDPOINT_ID, wire.EndpointInterface(**interface))
+
+
+def test_only_options_without_a_dot_are_an_endpoints():
+    asked = {"egress_rate": b'"10mbit"', "com.docker.network.portmap": b"never looked at", "com.example.rate": b'"1"'}
+    interface = wire.EndpointInterface("10.9.0.2/24")
+    request = wire.CreateEndpointRequest(NETWORK_ID, ENDPOINT_ID, interface, {k: Raw(v) for k, v in asked.items()})
+    assert parse_endpoint(request, network()).options == EndpointOptions(egress_rate=10_000_000)
 
 
 def test_a_network_of_the_engines_words():

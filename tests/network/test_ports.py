@@ -1,5 +1,6 @@
 """Host ports, held by real sockets on loopback of a scratch namespace."""
 
+import resource
 import socket
 from dataclasses import replace
 from ipaddress import IPv4Address, ip_address
@@ -7,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from netplugin.kernel.ports.held import PortHolder
+from netplugin.kernel.ports.held import PortHolder, allow_many
 from netplugin.resources import HostPorts
 from pluginkit.errors import Conflict
 from tests.network.samples import ANY4, ANY6
@@ -187,3 +188,26 @@ def test_a_run_replaces_the_former_one_of_its_owner(ports, before):
     ports.remove(before)
     assert list(ports.owned()) == [want]
     assert not can_bind("127.0.0.1", want.port)
+
+
+def test_more_ports_can_be_held_than_there_usually_are_descriptors(ports):
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
+    try:
+        allow_many()
+        for number in range(300):
+            ports.ensure(replace(WANT, port=20000 + 2 * number))
+    finally:
+        for have in ports.owned():
+            ports.remove(have)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.mark.parametrize("count", [10, 100])
+def test_a_port_in_the_middle_of_anothers_run_is_taken_whichever_came_first(ports, count):
+    run, single = replace(WANT, port=8000, count=count), replace(WANT, port=8005, owner="owner-two")
+    for first, second in ((run, single), (single, run)):
+        ports.ensure(first)
+        with pytest.raises(Conflict, match="already allocated"):
+            ports.ensure(second)
+        ports.remove(first)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import array
 import errno
+import resource
 import socket
 import struct
 import threading
@@ -43,6 +44,9 @@ class PortHolder:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._held: dict[HostPorts, list[socket.socket]] = {}
+        # Among ten thousand ports those in the way of one more are found without a look at each.
+        self._short: dict[tuple[Protocol, int], set[HostPorts]] = {}
+        self._long: set[HostPorts] = set()
 
     def ensure(self, want: HostPorts) -> None:
         """The ports are held for their owner.
@@ -52,7 +56,7 @@ class PortHolder:
         with self._lock:
             if want in self._held:
                 return
-            overlapping = [have for have in self._held if _overlap(have, want)]
+            overlapping = self._overlapping(want)
             for have in overlapping:
                 if have.owner != want.owner:
                     raise _taken(want, f"endpoint {have.owner[:12]} of this driver", have.owner)
@@ -64,8 +68,11 @@ class PortHolder:
                     raise _taken(want, who)
                 reserved.add(want.port, want.count)
                 self._held[want] = []
+                self._long.add(want)
             else:
                 self._held[want] = _hold_all(want)
+                for port in _numbers(want):
+                    self._short.setdefault((want.protocol, port), set()).add(want)
 
     def remove(self, want: HostPorts) -> None:
         """The ports are not held for that owner."""
@@ -74,10 +81,23 @@ class PortHolder:
 
     def _release(self, have: HostPorts) -> None:
         sockets = self._held.pop(have, None)
-        for held in sockets or ():
+        if sockets is None:
+            return
+        for held in sockets:
             held.close()
-        if sockets is not None and have.count > _MOST_SOCKETS:
+        if have in self._long:
+            self._long.remove(have)
             reserved.remove(have.port, have.count)
+            return
+        for port in _numbers(have):
+            self._short[have.protocol, port].remove(have)
+            if not self._short[have.protocol, port]:
+                del self._short[have.protocol, port]
+
+    def _overlapping(self, want: HostPorts) -> list[HostPorts]:
+        """Return what is held of the ports of `want`."""
+        near = (self._short.get((want.protocol, port), ()) for port in _numbers(want))
+        return [have for have in self._long.union(*near) if _overlap(have, want)]
 
     def owned(self) -> Iterable[HostPorts]:
         """Return every run that this process holds."""
@@ -88,7 +108,7 @@ class PortHolder:
         """Tell whether `port` could be held now on all of `addresses`."""
         wanted = [HostPorts(protocol, address, port, "") for address in addresses]
         with self._lock:
-            if any(_overlap(have, want) for want in wanted for have in self._held):
+            if any(map(self._overlapping, wanted)):
                 return False
             try:
                 for want in wanted:
@@ -102,6 +122,16 @@ class PortHolder:
         """Return the ports that the kernel gives to those who ask for any. Source: ip(7) ip_local_port_range."""
         first, last = _EPHEMERAL_RANGE.read_text(encoding="ascii").split()
         return range(int(first), int(last) + 1)
+
+
+def allow_many() -> None:
+    """This process may hold as many ports by sockets as its administrator lets it: usual is a tenth of that."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
+def _numbers(run: HostPorts) -> range:
+    return range(run.port, run.port + run.count)
 
 
 def _overlap(one: HostPorts, other: HostPorts) -> bool:

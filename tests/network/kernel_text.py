@@ -1,0 +1,116 @@
+"""What a network namespace has of pynet's, as text, and what it should have by the plan of the records."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from netplugin.app import open_store
+from netplugin.driver import planned
+from netplugin.firewall import nftables
+from netplugin.firewall.backends import BACKENDS, Name
+from netplugin.firewall.policy import FAMILIES
+from netplugin.kernel.bridge import Bridges
+from netplugin.kernel.firewall.activity import Activity
+from netplugin.kernel.firewall.by_family import ByFamily
+from netplugin.kernel.firewall.iptables import Iptables
+from netplugin.kernel.firewall.nfnetlink import Nfnetlink
+from netplugin.kernel.firewall.nftables import Nftables
+from netplugin.kernel.forwarding import ForwardingSwitch
+from netplugin.kernel.links import Veths
+from netplugin.kernel.netlink import Netlink
+from netplugin.kernel.ports.held import PortHolder
+from netplugin.kernel.sysctl import Sysctls
+from netplugin.kinds import ENDPOINTS, NETWORKS
+from netplugin.records import Endpoint, Network
+from netplugin.resources import Bridge, Forwarding, HostPorts, NftPorts, NftRuleset, Ruleset, Sysctl, Veth
+from pluginkit.reconcile import Resource
+from tests.network.sandboxes import Sandbox, command
+
+COUNTERS = re.compile(r" ?\[[0-9:]+\]")
+LISTENS, UNCONNECTED = "0A", "07"
+
+
+def records(state_dir: Path) -> tuple[list[Network], list[Endpoint], list[str]]:
+    """Return the networks, the endpoints, and the IDs of records whose move is not over."""
+    store = open_store(state_dir)
+    try:
+        rows = [*store.rows(NETWORKS), *store.rows(ENDPOINTS)]
+    finally:
+        store.close()
+    settled = [row.current for row in rows if row.current is not None]
+    return (
+        [record for record in settled if isinstance(record, Network)],
+        [record for record in settled if isinstance(record, Endpoint)],
+        [row.id for row in rows if row.pending],
+    )
+
+
+def expected(networks: list[Network], endpoints: list[Endpoint], firewall: Name) -> list[str]:
+    """Return what `found` would, were the records laid into an empty namespace."""
+    plan_network, plan_endpoint = (kind.plan for kind in planned(BACKENDS[firewall]))
+    parents = {network.id: network for network in networks}
+    wanted = [want for network in networks for want in plan_network(network, None)]
+    wanted += [want for endpoint in endpoints for want in plan_endpoint(endpoint, parents[endpoint.network_id])]
+    sandbox = Sandbox()
+    try:
+        lines: list[str] = sandbox.call(lambda: _laid(wanted, firewall))
+    finally:
+        sandbox.close()
+    return lines
+
+
+def found() -> list[str]:
+    """Return the links, rules, tables and held ports of the thread's namespace that are pynet's, sorted."""
+    lines = [_link(link) for link in json.loads(command("ip", "-json", "-details", "address"))]
+    for program in ("iptables-save", "ip6tables-save"):
+        saved = [line for line in command(program).splitlines() if "PYNET" in line]
+        lines += [f"{program} {COUNTERS.sub('', line)}" for line in saved]
+    for family in ("ip", "ip6"):
+        listed = command("sh", "-c", f"nft --stateless list table {family} pynet 2>/dev/null || true")
+        lines += [f"{family} {' '.join(part.split())}" for part in re.split(r"[,\n]|elements = ", listed)]
+    for table, state in (("tcp", LISTENS), ("tcp6", LISTENS), ("udp", UNCONNECTED), ("udp6", UNCONNECTED)):
+        rows = map(str.split, Path(f"/proc/thread-self/net/{table}").read_text().splitlines()[1:])
+        lines += [f"{table} {row[1]}" for row in rows if row[3] == state]
+    lines.append(f"reserved {Path('/proc/sys/net/ipv4/ip_local_reserved_ports').read_text().strip()}")
+    return sorted(line for line in lines if line)
+
+
+def _laid(wanted: list[Resource], firewall: Name) -> list[str]:
+    command("ip", "link", "set", "lo", "up")
+    netlink, nfnetlink, ports, activity = Netlink(), Nfnetlink(), PortHolder(), Activity()
+    nft = ByFamily({family: Nftables(family, nftables.base(family), nfnetlink, activity) for family in FAMILIES})
+    base = BACKENDS[firewall].iptables_base
+    kernels: dict[type[Any], Any] = {
+        Bridge: Bridges(netlink),
+        Veth: Veths(netlink),
+        Forwarding: ForwardingSwitch(closed=True),
+        Sysctl: Sysctls(),
+        HostPorts: ports,
+        Ruleset: ByFamily({family: Iptables(family, base(family), activity) for family in FAMILIES}),
+        NftRuleset: nft,
+        NftPorts: nft,
+    }
+    try:
+        for want in wanted:
+            kernels[type(want)].ensure(want)
+        return found()
+    finally:
+        for held in ports.owned():
+            ports.remove(held)
+        netlink.close()
+        nfnetlink.close()
+
+
+def _link(link: dict[str, Any]) -> str:
+    """Return a link in one line; "" if it is none of ours, or an end that the engine has."""
+    name = link["ifname"]
+    if not name.startswith(("pn-", "pnv")):
+        return ""
+    addresses = sorted(
+        f"{entry['local']}/{entry['prefixlen']}" for entry in link["addr_info"] if entry["scope"] == "global"
+    )
+    port = link["linkinfo"].get("info_slave_data", {})
+    own_mac = link["address"] if name.startswith("pn-") else ""
+    traits = (own_mac, link["mtu"], link.get("master", ""), link.get("ifalias", ""), addresses)
+    return f"link {name} {traits} hairpin={port.get('hairpin')} isolated={port.get('isolated')}"
