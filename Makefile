@@ -1,7 +1,10 @@
 # `make` alone prints this list. up, down and test need root on Debian or Ubuntu; see README.md.
 
 .DEFAULT_GOAL := help
-.PHONY: help up down test lint format docs
+ENGINE = docker-20.10
+FIREWALL = auto
+
+.PHONY: help up down test integration lint format docs
 
 help: ## Print this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -14,6 +17,9 @@ down: ## Undo `make up`; networks' and volumes' state stays unless PURGE=1
 
 test: ## Everything that CI runs, including its own set-up; PYTEST="-k words" narrows it
 	@scripts/test $(PYTEST)
+
+integration: ## The integration tests on ENGINE=docker-20.10|docker-26.1|docker-28.5, with FIREWALL=nftables|iptables
+	@scripts/test --engine=$(ENGINE) --firewall=$(FIREWALL) $(PYTEST)
 
 lint: ## Style and types only; `make test` has them too
 	.venv/bin/ruff check .
