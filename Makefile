@@ -1,7 +1,10 @@
 # `make` alone prints this list. up, down and test need root on Debian or Ubuntu; see README.md.
 
 .DEFAULT_GOAL := help
-.PHONY: help up down test bench chaos lint format docs
+ENGINE = docker-20.10
+FIREWALL = auto
+
+.PHONY: help up down test integration bench chaos lint format docs
 
 help: ## Print this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -20,6 +23,9 @@ bench: ## pynet beside Docker's own bridge driver, as a table; ARGS="--rounds 9 
 
 chaos: ## 200 times kill -9 at random moments; CHAOS_SEED=… repeats a run
 	@scripts/chaos
+
+integration: ## The integration tests on ENGINE=docker-20.10|docker-26.1|docker-28.5, with FIREWALL=nftables|iptables
+	@scripts/test --engine=$(ENGINE) --firewall=$(FIREWALL) $(PYTEST)
 
 lint: ## Style and types only; `make test` has them too
 	.venv/bin/ruff check .

@@ -22,6 +22,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--engine", default="docker-20.10", choices=sorted(ENGINES), help="the engine to test against")
     group.addoption("--network-driver", default="pynet", help="bridge tries the harness without pynet")
     group.addoption("--firewall", default="auto", choices=["auto", "iptables", "nftables"], help="pynet's backend")
+    group.addoption(
+        "--confined", action="store_true", help="plugins with the rights that their systemd units leave them"
+    )
     group.addoption("--volume-driver", default="pyvol", help="local tries the harness without pyvol")
 
 
@@ -63,7 +66,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
 def lab(request: pytest.FixtureRequest, worker_id: str) -> Iterator[Lab]:
     """The worker's own wire, on which hosts are made as tests want them."""
     option = request.config.getoption
-    drivers = Drivers(option("--network-driver"), option("--volume-driver"), option("--firewall"))
+    drivers = Drivers(*map(option, ("--network-driver", "--volume-driver", "--firewall", "--confined")))
     lab = Lab(Path(os.environ[SESSION]) / worker_id, ENGINES[option("--engine")], drivers)
     yield lab
     lab.close()

@@ -17,6 +17,7 @@ def network(host: Host) -> str:
     return "n1"
 
 
+@pytest.mark.everywhere
 def test_two_containers_ping_each_other_by_address_and_by_name(host: Host, network: str) -> None:
     host.idle("ann", "--network", network)
     host.idle("bob", "--network", network)
@@ -32,6 +33,7 @@ def test_a_network_without_a_subnet_gets_one(host: Host) -> None:
     host.once(f"{PING} ann", "--network", "n1")
 
 
+@pytest.mark.everywhere
 def test_another_host_on_the_wire_sees_the_hosts_address(host: Host, network: str, outside: WireHost) -> None:
     with outside.answering("tcp", 9000), outside.answering("udp", 9001):
         host.idle("ann", "--network", network)
@@ -63,6 +65,7 @@ def test_host_and_container_reach_each_other(host: Host, network: str) -> None:
     host.sh("ann", f"{PING} {host.address}")
 
 
+@pytest.mark.everywhere
 def test_no_gateway_bridge_of_the_engine_appears(host: Host, network: str) -> None:
     host.idle("ann", "--network", network)
     assert "docker_gwbridge" not in host.docker("network", "ls")
@@ -70,6 +73,7 @@ def test_no_gateway_bridge_of_the_engine_appears(host: Host, network: str) -> No
     assert host.sh("ann", "ls /sys/class/net").split() == ["eth0", "lo"]
 
 
+@pytest.mark.everywhere
 def test_inspect_says_what_the_container_has(host: Host, network: str) -> None:
     host.idle("ann", "--network", network)
     settings = json.loads(host.facts("ann", f'json (index .NetworkSettings.Networks "{network}")'))
@@ -129,6 +133,7 @@ def test_an_internal_network_has_no_way_out(host: Host, outside: WireHost) -> No
             host.ask("tcp", outside.address, 9000, entering=inside)
 
 
+@pytest.mark.everywhere
 def test_two_networks_do_not_see_each_other(host: Host, network: str) -> None:
     host.docker("network", "create", "-d", host.drivers.network, "--subnet", "10.62.0.0/24", "n2")
     host.web("ann", "--network", network)

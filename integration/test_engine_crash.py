@@ -51,6 +51,7 @@ def engine_first(host: Host) -> None:
         engine.result()
 
 
+@pytest.mark.everywhere
 @pytest.mark.usefixtures("service")
 @pytest.mark.parametrize("start", [plugins_first, engine_first])
 def test_all_are_killed_at_once(host: Host, outside: WireHost, start: Callable[[Host], None]) -> None:
@@ -69,6 +70,7 @@ def test_only_the_engine_is_killed(host: Host, outside: WireHost) -> None:
     wait_until_back(host, outside, starts=3)
 
 
+@pytest.mark.everywhere
 @pytest.mark.usefixtures("service")
 def test_an_orderly_restart_of_the_engine(host: Host, outside: WireHost) -> None:
     host.engine.stop()

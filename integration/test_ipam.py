@@ -24,6 +24,7 @@ def create(host: Host, name: str, *options: str, driver: str = "pynet") -> dict[
     return described
 
 
+@pytest.mark.everywhere
 def test_a_network_gets_a_subnet_and_a_container_an_address(host: Host) -> None:
     config = create(host, "n1")
     subnet = ip_network(config["Subnet"])

@@ -43,6 +43,7 @@ def test_another_host_on_the_wire_sees_the_hosts_address(host: Host, network: st
         assert host.ask("tcp", outside.address6, 9000, entering=host.network_of("ann")) == host.address6
 
 
+@pytest.mark.everywhere
 def test_a_published_port_answers_on_the_hosts_ipv6_address(host: Host, network: str, outside: WireHost) -> None:
     host.web("ann", "--network", network, "-p", "8080:80")
     assert outside.ask("http", host.address6, 8080) == outside.address6

@@ -15,6 +15,7 @@ def networks(host: Host) -> None:
     host.docker("network", "create", "-d", host.drivers.network, "--subnet", "10.62.0.0/24", "n2")
 
 
+@pytest.mark.everywhere
 def test_connect_and_disconnect_a_running_container(host: Host, outside: WireHost) -> None:
     host.idle("ann", "--network", "n1")
     host.idle("one", "--network", "n1")

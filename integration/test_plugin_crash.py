@@ -43,6 +43,7 @@ def grows(host: Host, container: str, file: str) -> bool:
     return wait_for(f"{file} grows", lambda: int(host.sh(container, f"wc -c <{file}")) > size)
 
 
+@pytest.mark.everywhere
 @pytest.mark.parametrize("how", ["kill", "stop"])
 def test_traffic_goes_on_without_pynet(host: Host, pynet: Daemon, outside: WireHost, how: str) -> None:
     host.web("ann", "--network", "n1", "-p", "8080:80")
@@ -66,6 +67,7 @@ def test_traffic_goes_on_without_pynet(host: Host, pynet: Daemon, outside: WireH
     assert outside.ask("http", host.address, 8080) == outside.address
 
 
+@pytest.mark.everywhere
 @pytest.mark.parametrize("how", ["kill", "stop"])
 def test_writes_go_on_without_pyvol(host: Host, pyvol: Daemon, how: str) -> None:
     # A shell that starts no programs: those would come and go in the snapshots.

@@ -24,6 +24,7 @@ def refused(host: Host, network: str, *publish: str) -> str:
     return said
 
 
+@pytest.mark.everywhere
 def test_a_second_container_is_told_who_holds_the_port(host: Host, network: str, outside: WireHost) -> None:
     host.web("first", "--network", network, "-p", "8080:80")
     said = refused(host, network, "-p", "8080:80")

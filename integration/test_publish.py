@@ -18,6 +18,7 @@ def web(host: Host, network: str) -> str:
     return "web"
 
 
+@pytest.mark.everywhere
 @pytest.mark.usefixtures("web")
 def test_it_answers_on_the_host(host: Host) -> None:
     assert host.ask("http", host.address, 8080, "/") == "lab"
@@ -25,11 +26,13 @@ def test_it_answers_on_the_host(host: Host) -> None:
     assert host.ask("http", "10.61.0.1", 8080, "/") == "lab"
 
 
+@pytest.mark.everywhere
 @pytest.mark.usefixtures("web")
 def test_it_answers_another_host_whose_address_it_sees(host: Host, outside: WireHost) -> None:
     assert outside.ask("http", host.address, 8080) == outside.address
 
 
+@pytest.mark.everywhere
 @pytest.mark.usefixtures("web")
 def test_it_answers_a_neighbour_through_the_hosts_address(host: Host, network: str) -> None:
     host.idle("ann", "--network", network)
@@ -105,6 +108,7 @@ def test_a_range_is_published_port_by_port(host: Host, network: str, outside: Wi
         assert outside.ask("tcp", host.address, 8002) == outside.address
 
 
+@pytest.mark.everywhere
 def test_it_is_closed_when_the_container_stops_and_open_when_it_starts(host: Host, web: str, outside: WireHost) -> None:
     host.docker("stop", "-t", "0", web)
     with pytest.raises(AssertionError, match="8080"):

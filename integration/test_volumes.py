@@ -25,6 +25,7 @@ def used_on_disk(host: Host) -> int:
     )
 
 
+@pytest.mark.everywhere
 def test_df_says_the_size_that_was_asked_for(host: Host, volume: str) -> None:
     line = host.once("df -P -k /data | tail -1", *NONE, "-v", f"{volume}:/data")
     device, kilobytes, _, available, *_ = line.split()
@@ -50,6 +51,7 @@ def test_more_than_the_size_does_not_fit_and_the_host_is_fine(host: Host, volume
     assert host.sh("ann", "cat /data/small") == "fits"
 
 
+@pytest.mark.everywhere
 def test_data_is_there_in_the_next_container(host: Host, volume: str) -> None:
     host.once("echo kept >/data/file && chown 99:99 /data/file && chmod 640 /data/file", *NONE, "-v", f"{volume}:/data")
     assert host.once("cat /data/file && stat -c %u:%a /data/file", *NONE, "-v", f"{volume}:/data") == "kept\n99:640"
@@ -121,6 +123,7 @@ def test_content_of_the_image_is_copied_into_a_fresh_volume(host: Host, volume: 
     assert host.once("cat /seed/greeting", *NONE, "-v", f"{volume}:/seed") == "changed"
 
 
+@pytest.mark.everywhere
 def test_copying_into_a_running_container_keeps_the_volume_mounted(host: Host, volume: str) -> None:
     host.idle("ann", *NONE, "-v", f"{volume}:/data")
     source = host.root / "copied"

@@ -19,6 +19,7 @@ class Drivers:
     network: str = "pynet"
     volume: str = "pyvol"
     firewall: str = "auto"  # with which pynet is told to work
+    confined: bool = False  # whether the plugins have no more rights than their systemd units leave them
 
     @property
     def plugins(self) -> tuple[str, ...]:
@@ -63,7 +64,9 @@ class Host(WireHost):
         run("mount", "--bind", str(boot_id), "/proc/sys/kernel/random/boot_id")
         self.engine = engine.daemon(self.kind, self.machine, self.cgroup)
         env = {"PYNET_FIREWALL": self.drivers.firewall, "PYVOL_BIND_ROOTS": str(self.allowed), "PATH": self.kind.path()}
-        self.plugins = {name: plugin.daemon(name, self.machine, env) for name in self.drivers.plugins}
+        self.plugins = {
+            name: plugin.daemon(name, self.machine, env, self.drivers.confined) for name in self.drivers.plugins
+        }
 
     @property
     def daemons(self) -> list[Daemon]:

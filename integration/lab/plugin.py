@@ -4,7 +4,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from integration.lab import unixhttp
+from integration.lab import confined, unixhttp
 from integration.lab.daemon import Daemon
 from integration.lab.namespace import Namespace
 
@@ -22,11 +22,15 @@ def script(name: str) -> str:
     return str(path)
 
 
-def daemon(name: str, machine: Namespace, env: Mapping[str, str]) -> Daemon:
-    """The plugin of one host, not yet started; its state lies in a folder of its own below the host's."""
+def daemon(name: str, machine: Namespace, env: Mapping[str, str], confine: bool) -> Daemon:
+    """The plugin of one host, not yet started; its state lies in a folder of its own below the host's.
+
+    confine: with no more rights than its systemd unit leaves it.
+    """
     socket = f"{SOCKETS}/{name}.sock"
     state = machine.root / name
+    prefix = confined.prefix(name) if confine else []
     return Daemon(
-        machine, name, [script(name), "serve", "--socket", socket, "--state-dir", str(state)],
+        machine, name, [*prefix, script(name), "serve", "--socket", socket, "--state-dir", str(state)],
         answers=lambda: unixhttp.status(machine.path(socket), "POST", "/Plugin.Activate") == 200, env=env,
     )  # fmt: skip

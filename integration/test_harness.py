@@ -1,0 +1,30 @@
+"""The run is what its options say: otherwise a green one would prove something else."""
+
+from pathlib import Path
+
+import pytest
+
+from integration.lab.host import Host
+
+
+@pytest.mark.everywhere
+def test_the_engine_is_the_one_that_was_asked_for(host: Host) -> None:
+    version = host.docker("version", "--format", "{{.Server.Version}}")
+    assert f"docker-{version}".startswith(f"{host.kind.name}.")
+
+
+@pytest.mark.everywhere
+def test_pynet_works_with_the_firewall_that_was_asked_for(host: Host) -> None:
+    if host.drivers.network != "pynet" or host.drivers.firewall == "auto":
+        return
+    host.docker("network", "create", "-d", host.drivers.network, "n1")
+    rules = {"iptables": host.run("iptables-save"), "nftables": host.run("nft", "list", "tables")}
+    found = {name for name, text in rules.items() if "pynet" in text.lower()}
+    assert found == {host.drivers.firewall}
+
+
+@pytest.mark.everywhere
+def test_the_plugins_have_the_rights_that_were_asked_for(host: Host) -> None:
+    for daemon in host.plugins.values():
+        status = Path(f"/proc/{daemon.pid}/status").read_text()
+        assert ("NoNewPrivs:\t1" in status) == host.drivers.confined
