@@ -3,28 +3,31 @@
 from __future__ import annotations
 
 import difflib
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 from typing import Any
 
 import msgspec
 
 from pluginkit.errors import BadRequest
+from volplugin.values import (
+    format_size,
+    one_of,
+    parse_directory,
+    parse_size,
+)
 
 DEFAULT_SIZE_BYTES = 1 << 30
 DEFAULT_FS = "ext4"
-# Below, mke2fs makes a filesystem without a journal.
-MIN_SIZE_BYTES = {"ext4": 8 << 20}
-
-_BLOCK_BYTES = 4096
-_UNITS = "KMGTP"
-_SIZE = re.compile(r"(\d+(?:\.\d+)?) ?(?:([kmgtp])?i?b?)", re.ASCII | re.IGNORECASE)
+# Below, mke2fs makes a filesystem without a journal, and mkfs.xfs and mkfs.btrfs make none.
+MIN_SIZE_BYTES = {"ext4": 8 << 20, "xfs": 300 << 20, "btrfs": 109 << 20}
 
 
 class Loop(msgspec.Struct, frozen=True, tag="loop", tag_field="backend"):
-    """The options of a volume that is a filesystem of a fixed size in a file."""
+    """The options of a volume that is a filesystem of a fixed size in a file.
+
+    The defaults are what volumes of earlier versions have, which recorded less.
+    """
 
     size: int
     fs: str
@@ -38,7 +41,10 @@ class Bind(msgspec.Struct, frozen=True, tag="bind", tag_field="backend"):
 
 @dataclass(frozen=True)
 class Option:
-    """One row: its key on the command line, the backends that have it, its parser, and what it accepts and does."""
+    """One row: its key on the command line, the backends that have it, its parser, and what it accepts and does.
+
+    unset: what a new volume has without it; such a value is not shown. None: it is always shown.
+    """
 
     key: str
     backends: tuple[str, ...]
@@ -46,59 +52,15 @@ class Option:
     accepts: str
     default: str
     help: str
-
-
-def parse_size(text: str) -> int:
-    """Return the bytes that `text` says, rounded up to whole blocks; every unit is a power of 1024, as with Docker.
-
-    Raises: ValueError. Source: docker/go-units RAMInBytes.
-    """
-    found = _SIZE.fullmatch(text.strip())
-    if found is None:
-        raise ValueError(text)
-    number, unit = found.groups()
-    scale = 1024 ** (_UNITS.index(unit.upper()) + 1) if unit else 1
-    # In integers: a float cannot hold every size above 8 PiB.
-    whole, _, fraction = number.partition(".")
-    size = int(whole) * scale + (int(fraction) * scale // 10 ** len(fraction) if fraction else 0)
-    if size >= 1 << 63:
-        raise ValueError(text)
-    return -(-size // _BLOCK_BYTES) * _BLOCK_BYTES
-
-
-def format_size(size: int) -> str:
-    """Return `size` in bytes as `parse_size` reads it, in the largest unit that gives a whole number."""
-    for exponent in range(len(_UNITS), 0, -1):
-        if size and size % 1024**exponent == 0:
-            return f"{size // 1024**exponent}{_UNITS[exponent - 1]}iB"
-    return f"{size}B"
-
-
-def parse_directory(text: str) -> str:
-    """Return `text`, an absolute path, without doubled or trailing slashes.
-
-    Raises: ValueError.
-    """
-    path = PurePosixPath(text)
-    if not text.startswith("/") or ".." in path.parts or "\0" in text or len(text.encode()) >= 4096:
-        raise ValueError(text)
-    return "/" + "/".join(path.parts[1:])
-
-
-def _one_of(*values: str) -> Callable[[str], str]:
-    def parse(text: str) -> str:
-        if text not in values:
-            raise ValueError(text)
-        return text
-
-    return parse
+    shown: Callable[[Any], str] = str
+    unset: Any = None
 
 
 OPTIONS = (
     Option(
         "backend",
         ("loop", "bind"),
-        _one_of("loop", "bind"),
+        one_of("loop", "bind"),
         "loop or bind",
         "loop",
         "`loop`: a filesystem of a fixed size in a file. `bind`: a directory of the host.",
@@ -107,11 +69,20 @@ OPTIONS = (
         "size",
         ("loop",),
         parse_size,
-        "a number of bytes or with a unit: 64M, 1.5G, 10GiB; K, M, G, T and P are powers of 1024; at least 8M",
+        "a number of bytes or with a unit: 64M, 1.5G, 10GiB; K, M, G, T and P are powers of 1024; at least 8M with"
+        " ext4, 109M with btrfs, 300M with xfs",
         "`--default-size` of `pyvol serve`: 1GiB",
         "Size of the filesystem: the most that the volume takes of the host's disk.",
+        format_size,
     ),
-    Option("fs", ("loop",), _one_of(*MIN_SIZE_BYTES), "ext4", DEFAULT_FS, "Kind of the filesystem."),
+    Option(
+        "fs",
+        ("loop",),
+        one_of(*MIN_SIZE_BYTES),
+        "ext4, xfs or btrfs",
+        DEFAULT_FS,
+        "Kind of the filesystem.",
+    ),
     Option(
         "source",
         ("bind",),
@@ -125,36 +96,54 @@ OPTIONS = (
 _BY_KEY = {option.key: option for option in OPTIONS}
 
 
-def parse_options(given: Mapping[str, str], default_size: int) -> Loop | Bind:
-    """Return the options of a volume.
+def parse_options(given: Mapping[str, str], default_size: int, known: Loop | Bind | None = None) -> Loop | Bind:
+    """Return the options of a volume. known: the options that it has, which hold where none are given.
 
     Raises: BadRequest: an unknown key, with the nearest known one; a value that the key does not accept; keys that do
     not go together.
     """
     values = {key: _parse(_known(key), text) for key, text in given.items()}
-    backend = values.pop("backend", "loop")
+    backend = values.pop("backend", "bind" if isinstance(known, Bind) else "loop")
     for key in values:
         if backend not in _BY_KEY[key].backends:
             takes = ", ".join(option.key for option in OPTIONS if backend in option.backends)
             raise BadRequest(f"cannot use -o {key}={given[key]} with backend={backend}, which takes {takes}")
     if backend == "bind":
-        if "source" not in values:
-            raise BadRequest("cannot use -o backend=bind without -o source=/path, the directory to mount")
-        return Bind(**values)
-    loop = Loop(**{"size": default_size, "fs": DEFAULT_FS, **values})
+        return _parse_bind(values, known if isinstance(known, Bind) else None)
+    return _parse_loop(values, given, default_size, known if isinstance(known, Loop) else None)
+
+
+def _parse_loop(values: Mapping[str, Any], given: Mapping[str, str], default_size: int, known: Loop | None) -> Loop:
+    base = _unset("loop") | {"size": default_size, "fs": DEFAULT_FS} if known is None else msgspec.structs.asdict(known)
+    loop = Loop(**{**base, **values})
     if loop.size < MIN_SIZE_BYTES[loop.fs]:
         least = format_size(MIN_SIZE_BYTES[loop.fs])
-        raise BadRequest(f"cannot use -o size={given.get('size', loop.size)}: fs={loop.fs} needs at least {least}")
+        size = given.get("size", format_size(loop.size))
+        raise BadRequest(f"cannot use -o size={size}: fs={loop.fs} needs at least {least}")
     return loop
 
 
+def _parse_bind(values: Mapping[str, Any], known: Bind | None) -> Bind:
+    base = _unset("bind") if known is None else msgspec.structs.asdict(known)
+    if "source" not in {**base, **values}:
+        raise BadRequest("cannot use -o backend=bind without -o source=/path, the directory to mount")
+    return Bind(**{**base, **values})
+
+
+def _unset(backend: str) -> dict[str, Any]:
+    return {option.key: option.unset for option in OPTIONS if backend in option.backends and option.unset is not None}
+
+
 def shown(options: Loop | Bind) -> dict[str, str]:
-    """Return `options` as a user would give them with -o."""
-    match options:
-        case Loop():
-            return {"backend": "loop", "size": format_size(options.size), "fs": options.fs}
-        case Bind():
-            return {"backend": "bind", "source": options.source}
+    """Return `options` as a user would give them with -o; what is as it would be without is left out."""
+    backend = "loop" if isinstance(options, Loop) else "bind"
+    found = {"backend": backend}
+    for option in OPTIONS[1:]:
+        if backend in option.backends:
+            value = getattr(options, option.key)
+            if value != option.unset:
+                found[option.key] = option.shown(value)
+    return found
 
 
 def differing(one: Loop | Bind, other: Loop | Bind) -> list[str]:

@@ -15,11 +15,10 @@ from volplugin.options import (
     Loop,
     describe_options,
     differing,
-    format_size,
     parse_options,
-    parse_size,
     shown,
 )
+from volplugin.values import format_size, parse_size
 
 GIB = 1 << 30
 
@@ -79,6 +78,8 @@ def test_every_option_is_taken() -> None:
         ({"backend": "nfs"}, "it takes loop or bind"),
         ({"size": "7M"}, "needs at least 8MiB"),
         ({"size": "0"}, "needs at least 8MiB"),
+        ({"fs": "xfs", "size": "299M"}, "needs at least 300MiB"),
+        ({"fs": "btrfs", "size": "108M"}, "needs at least 109MiB"),
         ({"backend": "bind"}, "without -o source="),
         ({"backend": "bind", "source": "/srv", "size": "1G"}, "with backend=bind, which takes backend, source"),
         ({"source": "/srv"}, "with backend=loop, which takes backend, size, fs"),

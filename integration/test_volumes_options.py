@@ -1,0 +1,33 @@
+"""What else a volume can be told with -o: its filesystem, how it is allocated and mounted, whose it is."""
+
+import pytest
+
+from integration.lab.host import Host
+
+NONE = ("--network", "none")
+
+
+def create(host: Host, name: str, *options: str) -> None:
+    argv = [part for option in options for part in ("-o", option)]
+    host.docker("volume", "create", "-d", host.drivers.volume, *argv, name)
+
+
+@pytest.mark.parametrize(("fs", "size", "least"), [("ext4", 64, 50), ("xfs", 320, 200), ("btrfs", 128, 40)])
+def test_each_filesystem(host: Host, fs: str, size: int, least: int) -> None:
+    create(host, "v1", f"fs={fs}", f"size={size}M")
+    assert host.once("cat /seed/greeting", *NONE, "-v", "v1:/seed") == "from the image"
+    host.idle("ann", *NONE, "-v", "v1:/data")
+    line = host.sh("ann", "echo kept >/data/file; df -P -k /data | tail -1")
+    assert int(line.split()[3]) / 1024 > least, line
+    assert host.sh("ann", "grep ' /data ' /proc/mounts").split()[2] == fs
+    host.docker("kill", "ann")
+    assert host.once("cat /data/file /data/greeting", *NONE, "-v", "v1:/data") == "kept\nfrom the image"
+    said = host.once("dd if=/dev/zero of=/data/big bs=1M count=400 2>&1 && exit 1; true", *NONE, "-v", "v1:/data")
+    assert "No space left on device" in said
+
+
+@pytest.mark.parametrize("fs", ["xfs", "btrfs"])
+def test_a_size_that_is_too_small_for_the_filesystem_is_refused(host: Host, fs: str) -> None:
+    said = host.docker_error("volume", "create", "-d", host.drivers.volume, "-o", f"fs={fs}", "-o", "size=64M", "v1")
+    assert f"fs={fs} needs at least" in said
+    assert host.docker("volume", "ls", "-q") == ""
