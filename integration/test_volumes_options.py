@@ -1,5 +1,7 @@
 """What else a volume can be told with -o: its filesystem, how it is allocated and mounted, whose it is."""
 
+import json
+
 import pytest
 
 from integration.lab.host import Host
@@ -31,3 +33,13 @@ def test_a_size_that_is_too_small_for_the_filesystem_is_refused(host: Host, fs: 
     said = host.docker_error("volume", "create", "-d", host.drivers.volume, "-o", f"fs={fs}", "-o", "size=64M", "v1")
     assert f"fs={fs} needs at least" in said
     assert host.docker("volume", "ls", "-q") == ""
+
+
+@pytest.mark.parametrize(("fs", "size"), [("ext4", 64), ("btrfs", 128)])
+def test_an_allocated_volume_takes_its_whole_size_and_gives_it_back(host: Host, fs: str, size: int) -> None:
+    create(host, "v1", "sparse=false", f"fs={fs}", f"size={size}M")
+    status = json.loads(host.docker("volume", "inspect", "v1"))[0]["Status"]
+    assert status["sparse"] == "false"
+    assert status["allocated_bytes"] >= size << 20
+    host.once("dd if=/dev/urandom of=/data/big bs=1M count=20 2>/dev/null; rm /data/big", *NONE, "-v", "v1:/data")
+    assert json.loads(host.docker("volume", "inspect", "v1"))[0]["Status"]["allocated_bytes"] >= size << 20

@@ -50,7 +50,7 @@ class Usage(Protocol):
     def holders(self, mount: Mount | BindMount) -> list[str]:
         """Return, in words, where other than at our own mount point the volume is mounted."""
 
-    def space(self, mount: Mount | BindMount) -> dict[str, int]:
+    def space(self, mount: Mount | BindMount) -> dict[str, int | bool]:
         """Return the bytes that the volume takes. Raises: KernelError."""
 
     def volumes(self) -> list[str]:

@@ -12,9 +12,12 @@ import msgspec
 from pluginkit.errors import BadRequest
 from volplugin.values import (
     format_size,
+    format_switch,
     one_of,
     parse_directory,
+    parse_sector,
     parse_size,
+    parse_switch,
 )
 
 DEFAULT_SIZE_BYTES = 1 << 30
@@ -31,6 +34,8 @@ class Loop(msgspec.Struct, frozen=True, tag="loop", tag_field="backend"):
 
     size: int
     fs: str
+    sparse: bool = True
+    sector: int = 512
 
 
 class Bind(msgspec.Struct, frozen=True, tag="bind", tag_field="backend"):
@@ -82,6 +87,27 @@ OPTIONS = (
         "ext4, xfs or btrfs",
         DEFAULT_FS,
         "Kind of the filesystem.",
+    ),
+    Option(
+        "sparse",
+        ("loop",),
+        parse_switch,
+        "true or false",
+        "true",
+        "`false`: the whole size is allocated on the host's disk when the volume is created, and stays so.",
+        format_switch,
+        True,
+    ),
+    Option(
+        "sector",
+        ("loop",),
+        parse_sector,
+        "512 or 4096",
+        "4096",
+        "Bytes in a sector of the block device. With 512, programs may read and write smaller pieces with O_DIRECT, but"
+        " the plugin cannot pass by the host's cache where the host's disk has larger ones.",
+        str,
+        4096,
     ),
     Option(
         "source",

@@ -25,9 +25,12 @@ class Layout:
     def plan_volume(self, volume: Volume, _parent: None) -> tuple[Resource, ...]:
         """Return what the volume consists of, mounted or not."""
         match volume.options:
-            case Loop(size=size, fs=fs):
-                image = self._image(volume.name, fs)
-                return (BackingFile(image, size, volume.created_at is None), Filesystem(image, fs, TREE))
+            case Loop() as loop:
+                image = self._image(volume.name, loop.fs)
+                return (
+                    BackingFile(image, loop.size, volume.created_at is None, loop.sparse),
+                    Filesystem(image, loop.fs, TREE, loop.sparse),
+                )
             case Bind(source=source):
                 return (SourceDirectory(Path(source)),)
 
@@ -36,14 +39,16 @@ class Layout:
         if not attachment.mounts:
             return ()
         mount = self.mount(volume)
-        return (LoopDevice(mount.path), mount) if isinstance(mount, Mount) else (mount,)
+        if isinstance(mount, Mount) and isinstance(volume.options, Loop):
+            return (LoopDevice(mount.path, volume.options.sector), mount)
+        return (mount,)
 
     def mount(self, volume: Volume) -> Mount | BindMount:
         """Return the volume's mount, be it there or not."""
         target = self.mount_root / volume.name
         match volume.options:
-            case Loop(fs=fs):
-                return Mount(target, self._image(volume.name, fs), fs, TREE)
+            case Loop() as loop:
+                return Mount(target, self._image(volume.name, loop.fs), loop.fs, TREE, _mount_options(loop))
             case Bind(source=source):
                 return BindMount(target, Path(source))
 
@@ -54,3 +59,8 @@ class Layout:
 
     def _image(self, name: str, fs: str) -> Path:
         return self.volumes / name / f"image.{fs}"
+
+
+def _mount_options(loop: Loop) -> tuple[str, ...]:
+    # btrfs discards by default, which would give back to the host what is to stay allocated.
+    return ("nodiscard",) if loop.fs == "btrfs" and not loop.sparse else ()

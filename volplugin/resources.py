@@ -11,12 +11,13 @@ class BackingFile:
     """The file that holds a volume's filesystem, alone in its directory.
 
     may_create: false once the volume has been created. From then on a missing file is lost data, which a blank one in
-    its place would hide.
+    its place would hide. sparse: false if the whole size is allocated, always.
     """
 
     path: Path
     size_bytes: int
     may_create: bool
+    sparse: bool = True
 
     @property
     def key(self) -> tuple[str, ...]:
@@ -26,11 +27,15 @@ class BackingFile:
 
 @dataclass(frozen=True)
 class Filesystem:
-    """A complete filesystem, with the directory `tree` in its root, in a backing file."""
+    """A complete filesystem, with the directory `tree` in its root, in a backing file.
+
+    sparse: false if nothing in the file may be left to be made later.
+    """
 
     path: Path
     fs: str
     tree: str
+    sparse: bool = True
 
     @property
     def key(self) -> tuple[str, ...]:
@@ -40,9 +45,10 @@ class Filesystem:
 
 @dataclass(frozen=True)
 class LoopDevice:
-    """A block device that is the backing file; which one is the kernel's choice."""
+    """A block device that is the backing file; which one is the kernel's choice. sector: bytes in a sector of it."""
 
     path: Path
+    sector: int = 512
 
     @property
     def key(self) -> tuple[str, ...]:
@@ -58,6 +64,7 @@ class Mount:
     path: Path
     fs: str
     tree: str
+    options: tuple[str, ...] = ()
 
     @property
     def key(self) -> tuple[str, ...]:

@@ -115,6 +115,11 @@ def format_switch(on: bool) -> str:
     return "true" if on else "false"
 
 
+def parse_sector(text: str) -> int:
+    """Return the bytes in a sector. Raises: ValueError."""
+    return int(one_of("512", "4096")(text))
+
+
 def parse_mode(text: str) -> int:
     """Return the permissions that `text` says in octal. Raises: ValueError."""
     mode = int(text, 8) if _MODE.fullmatch(text) else _MAX_MODE + 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 from pathlib import Path
@@ -10,7 +11,9 @@ import pytest
 
 from pluginkit.errors import KernelError
 from tests.volume.conftest import Kernel, attached_below, mounted_below
-from volplugin.options import MIN_SIZE_BYTES
+from volplugin.options import MIN_SIZE_BYTES, Loop
+from volplugin.plan import Layout
+from volplugin.records import Attachment, Volume
 from volplugin.resources import BackingFile, Filesystem, LoopDevice, Mount
 
 # Where each of them keeps its first superblock, and how much must be lost for its copies not to help.
@@ -133,3 +136,77 @@ def test_use_in_a_container_is_seen(kernel: Kernel, want: Mount, tmp_path: Path)
         assert f"mounted at {tmp_path}/place in the mount namespace" in holder
         container.kill()
     released(kernel, want)
+
+
+@pytest.mark.parametrize("fs", ["ext4", "xfs", "btrfs"])
+def test_one_that_is_allocated_stays_so(kernel: Kernel, fs: str) -> None:
+    volume = Volume("v", Loop(size=MIN_SIZE_BYTES[fs], fs=fs, sparse=False, sector=4096))
+    layout = Layout(kernel.volumes, kernel.mount_root)
+
+    def is_allocated() -> bool:
+        return want.path.stat().st_blocks * 512 >= MIN_SIZE_BYTES[fs]
+
+    def prepare() -> None:
+        file, filesystem = layout.plan_volume(volume, None)
+        kernel.files.ensure(file)  # type: ignore[arg-type]
+        kernel.filesystems.ensure(filesystem)  # type: ignore[arg-type]
+
+    prepare()
+    device, want = layout.plan_attachment(Attachment().mounted("c", "e"), volume)
+    assert isinstance(device, LoopDevice)
+    assert isinstance(want, Mount)
+    assert is_allocated()
+    kernel.devices.ensure(device)
+    kernel.mounts.ensure(want)
+    assert kernel.usage.space(want)["direct_io"] is True
+    (data(want) / "file").write_bytes(os.urandom(1 << 20))
+    (data(want) / "file").unlink()
+    released(kernel, want)
+    assert is_allocated()
+    subprocess.run(["fallocate", "--punch-hole", "--offset", "8M", "--length", "64k", want.path], check=True)
+    prepare()
+    assert is_allocated()
+
+
+def test_what_does_not_fit_is_refused_at_once(kernel: Kernel) -> None:
+    kernel.volumes.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16M", "none", kernel.volumes], check=True)
+    try:
+        before = os.statvfs(kernel.volumes).f_bfree
+        file = BackingFile(kernel.volumes / "v" / "image.ext4", 17 << 20, may_create=True, sparse=False)
+        with pytest.raises(KernelError, match=r"cannot allocate .*No space left.*sparse=true takes") as no:
+            kernel.files.ensure(file)
+        assert no.value.code == errno.ENOSPC
+        assert os.statvfs(kernel.volumes).f_bfree == before, "the disk was not filled to find out"
+        kernel.files.remove(file)
+        assert not file.path.parent.exists()
+    finally:
+        subprocess.run(["umount", kernel.volumes], check=True)
+
+
+@pytest.mark.parametrize(("sector", "is_direct"), [(512, False), (4096, True)])
+def test_the_hosts_cache_is_passed_by_where_the_disk_allows(
+    kernel: Kernel, tmp_path: Path, sector: int, is_direct: bool
+) -> None:
+    """The host's disk is one with sectors of 4096 bytes."""
+    disk = tmp_path / "disk"
+    with disk.open("wb") as file:
+        file.truncate(64 << 20)
+    subprocess.run(["mkfs.ext4", "-q", "-b", "4096", disk], check=True)
+    argv = ["losetup", "--find", "--show", "--sector-size", "4096", disk]
+    loop = subprocess.run(argv, check=True, capture_output=True, text=True).stdout.strip()
+    kernel.volumes.mkdir()
+    subprocess.run(["mount", loop, kernel.volumes], check=True)
+    try:
+        path = kernel.volumes / "v" / "image.ext4"
+        kernel.files.ensure(BackingFile(path, 16 << 20, may_create=True))
+        kernel.filesystems.ensure(Filesystem(path, "ext4", "_data"))
+        kernel.devices.ensure(LoopDevice(path, sector))
+        want = Mount(kernel.mount_root / "v", path, "ext4", "_data")
+        kernel.mounts.ensure(want)
+        (data(want) / "file").write_text("works")
+        assert kernel.usage.space(want)["direct_io"] is is_direct
+        released(kernel, want)
+    finally:
+        subprocess.run(["umount", kernel.volumes], check=True)
+        subprocess.run(["losetup", "--detach", loop], check=True)

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pluginkit import wire
 from pluginkit.errors import BadRequest
 from volplugin.options import (
     OPTIONS,
@@ -18,6 +19,7 @@ from volplugin.options import (
     parse_options,
     shown,
 )
+from volplugin.records import Volume
 from volplugin.values import format_size, parse_size
 
 GIB = 1 << 30
@@ -60,11 +62,12 @@ def test_a_shown_size_means_itself(size: int) -> None:
 
 
 def test_without_options_a_volume_is_a_filesystem_of_the_default_size() -> None:
-    assert parse_options({}, GIB) == Loop(size=GIB, fs="ext4")
+    assert parse_options({}, GIB) == Loop(size=GIB, fs="ext4", sector=4096)
 
 
 def test_every_option_is_taken() -> None:
-    assert parse_options({"backend": "loop", "size": "64M", "fs": "ext4"}, GIB) == Loop(size=64 << 20, fs="ext4")
+    given = {"backend": "loop", "size": "64M", "fs": "ext4", "sparse": "false", "sector": "512"}
+    assert parse_options(given, GIB) == Loop(size=64 << 20, fs="ext4", sparse=False, sector=512)
     assert parse_options({"backend": "bind", "source": "/srv/data"}, GIB) == Bind(source="/srv/data")
 
 
@@ -75,6 +78,8 @@ def test_every_option_is_taken() -> None:
         ({"filesystem": "ext4"}, "there is no such option"),
         ({"": "x"}, "there is no such option"),
         ({"fs": "ntfs"}, "it takes ext4"),
+        ({"sparse": "no"}, "it takes true or false"),
+        ({"sector": "1024"}, "it takes 512 or 4096"),
         ({"backend": "nfs"}, "it takes loop or bind"),
         ({"size": "7M"}, "needs at least 8MiB"),
         ({"size": "0"}, "needs at least 8MiB"),
@@ -110,9 +115,19 @@ def test_any_text_gives_options_or_a_bad_request(options: dict[str, str]) -> Non
 
 
 def test_differences_are_named_in_the_order_of_the_table() -> None:
-    assert differing(Loop(size=GIB, fs="ext4"), Loop(size=2 * GIB, fs="ext4")) == ["size"]
-    assert differing(Loop(size=GIB, fs="ext4"), Bind(source="/srv")) == ["backend", "size", "fs", "source"]
+    one = Loop(size=GIB, fs="ext4", sector=4096)
+    assert differing(one, Loop(size=2 * GIB, fs="ext4", sector=4096)) == ["size"]
+    assert differing(one, Bind(source="/srv")) == ["backend", "size", "fs", "source"]
     assert differing(Bind(source="/srv"), Bind(source="/srv")) == []
+
+
+def test_records_of_earlier_versions_mean_what_they_meant() -> None:
+    old = b'{"name":"v","options":{"backend":"loop","size":67108864,"fs":"ext4"},"created_at":"2026-01-01T00:00:00Z"}'
+    volume = wire.decode(old, Volume)
+    assert volume.options == Loop(size=64 << 20, fs="ext4", sparse=True, sector=512)
+    assert parse_options({"size": "64M"}, GIB, volume.options) == volume.options
+    bound = wire.decode(b'{"name":"b","options":{"backend":"bind","source":"/srv"},"created_at":null}', Volume)
+    assert bound.options == Bind(source="/srv")
 
 
 def test_the_documentation_has_the_table() -> None:

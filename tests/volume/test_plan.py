@@ -22,8 +22,8 @@ def text(resources: tuple[object, ...]) -> list[str]:
 
 def test_a_volume_in_a_file() -> None:
     assert text(LAYOUT.plan_volume(LOOP, None)) == [
-        "BackingFile(path=('/s/volumes/v/image.ext4'), size_bytes=1073741824, may_create=False)",
-        "Filesystem(path=('/s/volumes/v/image.ext4'), fs='ext4', tree='_data')",
+        "BackingFile(path=('/s/volumes/v/image.ext4'), size_bytes=1073741824, may_create=False, sparse=True)",
+        "Filesystem(path=('/s/volumes/v/image.ext4'), fs='ext4', tree='_data', sparse=True)",
     ]
 
 
@@ -35,8 +35,8 @@ def test_only_a_volume_that_nobody_was_told_of_may_be_made_from_nothing() -> Non
 
 def test_a_volume_in_a_file_that_is_mounted() -> None:
     assert text(LAYOUT.plan_attachment(MOUNTED, LOOP)) == [
-        "LoopDevice(path=('/s/volumes/v/image.ext4'))",
-        "Mount(target=('/s/mnt/v'), path=('/s/volumes/v/image.ext4'), fs='ext4', tree='_data')",
+        "LoopDevice(path=('/s/volumes/v/image.ext4'), sector=512)",
+        "Mount(target=('/s/mnt/v'), path=('/s/volumes/v/image.ext4'), fs='ext4', tree='_data', options=())",
     ]
     assert LAYOUT.mountpoint(LOOP) == "/s/mnt/v/_data"
 
@@ -50,3 +50,13 @@ def test_a_bound_directory() -> None:
 def test_nothing_is_mounted_for_nobody() -> None:
     assert LAYOUT.plan_attachment(Attachment(), LOOP) == ()
     assert LAYOUT.plan_attachment(Attachment(), BIND) == ()
+
+
+def test_what_is_allocated_is_never_given_back() -> None:
+    volume = Volume("v", Loop(size=1 << 30, fs="btrfs", sparse=False, sector=4096), CREATED)
+    [file, filesystem] = LAYOUT.plan_volume(volume, None)
+    assert "sparse=False" in repr(file)
+    assert "sparse=False" in repr(filesystem)
+    [device, mount] = LAYOUT.plan_attachment(MOUNTED, volume)
+    assert "sector=4096" in repr(device)
+    assert "options=('nodiscard',)" in repr(mount)

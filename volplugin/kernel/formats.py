@@ -53,7 +53,7 @@ def make(want: Filesystem, image: Path, source: Path) -> None:
         case fs:
             with refused("make", source):
                 _make_tree(want, source)
-            command.run(_ext4(image, source) if fs == "ext4" else _btrfs(image, source), timeout_s=_TIMEOUT_S)
+            command.run(_ext4(want, image, source) if fs == "ext4" else _btrfs(image, source), timeout_s=_TIMEOUT_S)
     with refused("delete", source):
         discard(source)
 
@@ -65,10 +65,10 @@ def _make_tree(want: Filesystem, source: Path) -> None:
         directory.chmod(0o755)
 
 
-def _ext4(image: Path, source: Path) -> list[str]:
-    # The lazy ones spare writing inode tables and a journal full of zeros into a file that reads as zeros. Blocks of
-    # 4096 bytes fit every sector size.
-    extended = "nodiscard,lazy_itable_init=1,lazy_journal_init=1,root_owner=0:0"
+def _ext4(want: Filesystem, image: Path, source: Path) -> list[str]:
+    # The lazy ones spare writing inode tables and a journal full of zeros into a file that reads as zeros; what is left
+    # for later, the kernel makes by punching holes. Blocks of 4096 bytes fit every sector size.
+    extended = f"nodiscard,lazy_itable_init={want.sparse:d},lazy_journal_init=1,root_owner=0:0"
     return ["mkfs.ext4", "-q", "-F", "-b", "4096", "-m", "0", "-E", extended, "-d", str(source), str(image)]
 
 

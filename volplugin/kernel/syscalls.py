@@ -1,7 +1,7 @@
 """System calls for which Python has no names. Each raises OSError, which `refused` turns into a KernelError.
 
-Source: mount(2), umount2(2), openat2(2), open_tree(2), mount_setattr(2), move_mount(2); the numbers are the same on
-every architecture but Alpha. Needs Linux 5.12.
+Source: mount(2), umount2(2), fallocate(2), openat2(2), open_tree(2), mount_setattr(2), move_mount(2); the numbers are
+the same on every architecture but Alpha. Needs Linux 5.12.
 """
 
 from __future__ import annotations
@@ -64,6 +64,11 @@ def mount(device: Path, target: Path, fs: str, data: str) -> None:
     """The filesystem on `device` is mounted at `target`, without set-user-ID and device files."""
     flags = _MS_NOSUID | _MS_NODEV
     _checked(_libc.mount(os.fsencode(device), os.fsencode(target), fs.encode(), flags, data.encode()))
+
+
+def allocate(descriptor: int, size: int) -> None:
+    """The first `size` bytes of the file are on the disk; what was not reads as zeros. Never done by writing zeros."""
+    _checked(_libc.fallocate(descriptor, 0, ctypes.c_int64(0), ctypes.c_int64(size)))
 
 
 def unmount(target: Path) -> None:
