@@ -11,13 +11,21 @@ import msgspec
 
 from pluginkit.errors import BadRequest
 from volplugin.values import (
+    MKFS_OPTIONS,
+    format_mode,
     format_size,
     format_switch,
     one_of,
     parse_directory,
+    parse_id,
+    parse_local_options,
+    parse_mkfs_options,
+    parse_mode,
+    parse_mount_options,
     parse_sector,
     parse_size,
     parse_switch,
+    wrong_mkfs_option,
 )
 
 DEFAULT_SIZE_BYTES = 1 << 30
@@ -36,12 +44,28 @@ class Loop(msgspec.Struct, frozen=True, tag="loop", tag_field="backend"):
     fs: str
     sparse: bool = True
     sector: int = 512
+    mkfs_opts: tuple[str, ...] = ()
+    mount_opts: tuple[str, ...] = ()
+    ro: bool = False
+    uid: int = 0
+    gid: int = 0
+    mode: int = 0o755
 
 
 class Bind(msgspec.Struct, frozen=True, tag="bind", tag_field="backend"):
-    """The options of a volume that is a directory of the host. source: an absolute path without '..'."""
+    """The options of a volume that is a directory of the host. source: an absolute path without '..'.
+
+    uid, gid and mode are those of a directory that is made.
+    """
 
     source: str
+    create: bool = False
+    subdir_per_volume: bool = False
+    mount_opts: tuple[str, ...] = ()
+    ro: bool = False
+    uid: int = 0
+    gid: int = 0
+    mode: int = 0o755
 
 
 @dataclass(frozen=True)
@@ -60,6 +84,8 @@ class Option:
     shown: Callable[[Any], str] = str
     unset: Any = None
 
+
+_MADE = " With backend=bind only together with `create` or `subdir_per_volume`."
 
 OPTIONS = (
     Option(
@@ -117,9 +143,107 @@ OPTIONS = (
         "none: it must be given",
         "The directory, which must exist and lie below a `--bind-root` of `pyvol serve`.",
     ),
+    Option(
+        "create",
+        ("bind",),
+        parse_switch,
+        "true or false",
+        "false",
+        "`true`: the directory is made, with those above it, if it is missing when the volume is created. Nobody"
+        " deletes it.",
+        format_switch,
+        False,
+    ),
+    Option(
+        "subdir_per_volume",
+        ("bind",),
+        parse_switch,
+        "true or false",
+        "false",
+        "`true`: the volume is the directory of the volume's name in `source`, made if it is missing. Nobody deletes"
+        " it.",
+        format_switch,
+        False,
+    ),
+    Option(
+        "mkfs_opts",
+        ("loop",),
+        parse_mkfs_options,
+        "flags and values, each a word of its own: "
+        + "; ".join(f"with {fs} {' '.join(flags)}" for fs, flags in MKFS_OPTIONS.items()),
+        "none",
+        "What `mkfs` is told besides, as in `-o 'mkfs_opts=-i 8192 -m 1'`; see its manual page.",
+        " ".join,
+        (),
+    ),
+    Option(
+        "mount_opts",
+        ("loop", "bind"),
+        parse_mount_options,
+        "any of nodev, nosuid, noexec, noatime, with commas; besides, with backend=loop discard, with fs=btrfs"
+        " compress=lzo, zlib or zstd (zstd:1 to 15)",
+        "nodev,nosuid",
+        "How it is mounted; nodev and nosuid always hold. `discard` gives the space of deleted files back to the host"
+        " at once.",
+        ",".join,
+        (),
+    ),
+    Option(
+        "ro",
+        ("loop", "bind"),
+        parse_switch,
+        "true or false",
+        "false",
+        "`true`: it is mounted read-only, for everybody. The engine cannot copy an image's files into it: mount it with"
+        " `nocopy`.",
+        format_switch,
+        False,
+    ),
+    Option(
+        "uid",
+        ("loop", "bind"),
+        parse_id,
+        "a number",
+        "0",
+        f"Owner of the volume's root directory when it is made.{_MADE}",
+        str,
+        0,
+    ),
+    Option("gid", ("loop", "bind"), parse_id, "a number", "0", f"Group of the same.{_MADE}", str, 0),
+    Option(
+        "mode",
+        ("loop", "bind"),
+        parse_mode,
+        "an octal number up to 7777",
+        "0755",
+        f"Permissions of the same.{_MADE}",
+        format_mode,
+        0o755,
+    ),
 )
 
-_BY_KEY = {option.key: option for option in OPTIONS}
+# How the engine's own driver is told to bind.
+LOCAL_OPTIONS = (
+    Option(
+        "type",
+        ("bind",),
+        one_of("none", "bind"),
+        "none or bind",
+        "",
+        "With `o=bind` and `device`: the same as `backend=bind`, as the engine's `local` driver spells it.",
+    ),
+    Option(
+        "o",
+        ("bind",),
+        parse_local_options,
+        "bind and any of ro, rw, nodev, nosuid, noexec, noatime, with commas",
+        "",
+        "The same as `ro` and `mount_opts`.",
+    ),
+    Option("device", ("bind",), parse_directory, "an absolute path without '..'", "", "The same as `source`."),
+)
+
+_BY_KEY = {option.key: option for option in (*OPTIONS, *LOCAL_OPTIONS)}
 
 
 def parse_options(given: Mapping[str, str], default_size: int, known: Loop | Bind | None = None) -> Loop | Bind:
@@ -129,6 +253,9 @@ def parse_options(given: Mapping[str, str], default_size: int, known: Loop | Bin
     not go together.
     """
     values = {key: _parse(_known(key), text) for key, text in given.items()}
+    local: dict[str, Any] = {key: values.pop(key) for key in ("type", "o", "device") if key in values}
+    if local:
+        values = {"backend": "bind", **_from_local(local, values)}
     backend = values.pop("backend", "bind" if isinstance(known, Bind) else "loop")
     for key in values:
         if backend not in _BY_KEY[key].backends:
@@ -139,6 +266,23 @@ def parse_options(given: Mapping[str, str], default_size: int, known: Loop | Bin
     return _parse_loop(values, given, default_size, known if isinstance(known, Loop) else None)
 
 
+def _from_local(local: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `values` with what the spelling of the engine's own driver says in ours."""
+    if "bind" not in local.get("o", ()) or "device" not in local:
+        raise BadRequest("cannot use -o type, o or device but for a bind: -o type=none -o o=bind -o device=/path")
+    if values.get("backend", "bind") != "bind":
+        raise BadRequest(f"cannot use -o device with backend={values['backend']}: it is a directory to bind")
+    said: dict[str, Any] = {"source": local["device"]}
+    if "ro" in local["o"]:
+        said["ro"] = True
+    if flags := tuple(word for word in local["o"] if word not in ("bind", "ro", "rw")):
+        said["mount_opts"] = flags
+    for key in values.keys() & said:
+        other = "device" if key == "source" else "o"
+        raise BadRequest(f"cannot use -o {key} together with -o {other}: they say the same")
+    return {**values, **said}
+
+
 def _parse_loop(values: Mapping[str, Any], given: Mapping[str, str], default_size: int, known: Loop | None) -> Loop:
     base = _unset("loop") | {"size": default_size, "fs": DEFAULT_FS} if known is None else msgspec.structs.asdict(known)
     loop = Loop(**{**base, **values})
@@ -146,6 +290,14 @@ def _parse_loop(values: Mapping[str, Any], given: Mapping[str, str], default_siz
         least = format_size(MIN_SIZE_BYTES[loop.fs])
         size = given.get("size", format_size(loop.size))
         raise BadRequest(f"cannot use -o size={size}: fs={loop.fs} needs at least {least}")
+    if (wrong := wrong_mkfs_option(loop.fs, loop.mkfs_opts)) is not None:
+        takes = " ".join(MKFS_OPTIONS[loop.fs])
+        raise BadRequest(f"cannot use -o mkfs_opts: fs={loop.fs} does not take {wrong!r}; it takes {takes}")
+    for word in loop.mount_opts:
+        if word.startswith("compress") and loop.fs != "btrfs":
+            raise BadRequest(f"cannot use -o mount_opts={word} with fs={loop.fs}: only btrfs compresses")
+        if word == "discard" and not loop.sparse:
+            raise BadRequest("cannot use -o mount_opts=discard with sparse=false: it would give back what is allocated")
     return loop
 
 
@@ -153,7 +305,14 @@ def _parse_bind(values: Mapping[str, Any], known: Bind | None) -> Bind:
     base = _unset("bind") if known is None else msgspec.structs.asdict(known)
     if "source" not in {**base, **values}:
         raise BadRequest("cannot use -o backend=bind without -o source=/path, the directory to mount")
-    return Bind(**{**base, **values})
+    bind = Bind(**{**base, **values})
+    for word in bind.mount_opts:
+        if word == "discard" or word.startswith("compress"):
+            raise BadRequest(f"cannot use -o mount_opts={word} with backend=bind: the filesystem is the host's")
+    made = [key for key in ("uid", "gid", "mode") if key in values]
+    if made and not (bind.create or bind.subdir_per_volume):
+        raise BadRequest(f"cannot use -o {made[0]} with backend=bind without create=true: the directory is not pyvol's")
+    return bind
 
 
 def _unset(backend: str) -> dict[str, Any]:
@@ -196,7 +355,7 @@ def _parse(option: Option, text: str) -> Any:
 def describe_options() -> str:
     """Return the table as Markdown, one row an option."""
     rows = ["| option | backend | accepts | default | meaning |", "|---|---|---|---|---|"]
-    for option in OPTIONS:
+    for option in (*OPTIONS, *LOCAL_OPTIONS):
         backends = ", ".join(option.backends)
         rows.append(f"| `{option.key}` | {backends} | {option.accepts} | {option.default} | {option.help} |")
     return "\n".join(rows) + "\n"

@@ -7,6 +7,18 @@ from pathlib import Path
 
 
 @dataclass(frozen=True)
+class Owner:
+    """Whose a directory is, and who may do what with it."""
+
+    uid: int
+    gid: int
+    mode: int
+
+
+ROOT = Owner(0, 0, 0o755)
+
+
+@dataclass(frozen=True)
 class BackingFile:
     """The file that holds a volume's filesystem, alone in its directory.
 
@@ -29,13 +41,15 @@ class BackingFile:
 class Filesystem:
     """A complete filesystem, with the directory `tree` in its root, in a backing file.
 
-    sparse: false if nothing in the file may be left to be made later.
+    sparse: false if nothing in the file may be left to be made later. owner: of the tree.
     """
 
     path: Path
     fs: str
     tree: str
     sparse: bool = True
+    mkfs_options: tuple[str, ...] = ()
+    owner: Owner = ROOT
 
     @property
     def key(self) -> tuple[str, ...]:
@@ -58,7 +72,10 @@ class LoopDevice:
 
 @dataclass(frozen=True)
 class Mount:
-    """The filesystem in a backing file, mounted. tree: the directory in its root that is handed out."""
+    """The filesystem in a backing file, mounted. tree: the directory in its root that is handed out.
+
+    options: besides nodev and nosuid, which every mount of ours has.
+    """
 
     target: Path
     path: Path
@@ -74,9 +91,15 @@ class Mount:
 
 @dataclass(frozen=True)
 class SourceDirectory:
-    """A directory of the host that may be mounted. It is the user's: nothing here makes, changes or deletes it."""
+    """A directory of the host that may be mounted. It is the user's: nothing here changes or deletes it.
+
+    may_create: it may be made, for `owner`, if it is missing. with_parents: those above it, too.
+    """
 
     path: Path
+    may_create: bool = False
+    with_parents: bool = False
+    owner: Owner = ROOT
 
     @property
     def key(self) -> tuple[str, ...]:
@@ -86,10 +109,11 @@ class SourceDirectory:
 
 @dataclass(frozen=True)
 class BindMount:
-    """A directory of the host, mounted a second time."""
+    """A directory of the host, mounted a second time. options: besides nodev and nosuid."""
 
     target: Path
     source: Path
+    options: tuple[str, ...] = ()
 
     @property
     def key(self) -> tuple[str, ...]:

@@ -149,6 +149,15 @@ def parse_mount_options(text: str) -> tuple[str, ...]:
     return (*(word for word in _MOUNT_OPTIONS if word in given), *compression)
 
 
+def parse_local_options(text: str) -> tuple[str, ...]:
+    """Return the words of the local driver's `o`, in one order. Raises: ValueError: not those of a bind."""
+    given = {word.strip() for word in text.split(",")}
+    known = ("bind", "ro", "rw", *_MOUNT_OPTIONS[:-1])
+    if given - set(known) or "bind" not in given or {"ro", "rw"} <= given:
+        raise ValueError(text)
+    return tuple(word for word in known if word in given)
+
+
 def parse_mkfs_options(text: str) -> tuple[str, ...]:
     """Return the words of `text`, flags and values in turn, all of which some filesystem takes. Raises: ValueError."""
     words = tuple(shlex.split(text))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from tests.volume.conftest import Kernel, attached_below, mounted_below
 from volplugin.options import MIN_SIZE_BYTES, Loop
 from volplugin.plan import Layout
 from volplugin.records import Attachment, Volume
-from volplugin.resources import BackingFile, Filesystem, LoopDevice, Mount
+from volplugin.resources import BackingFile, Filesystem, LoopDevice, Mount, Owner
 
 # Where each of them keeps its first superblock, and how much must be lost for its copies not to help.
 SUPERBLOCK = {"ext4": 1024, "xfs": 0, "btrfs": 64 << 10}
@@ -182,6 +183,47 @@ def test_what_does_not_fit_is_refused_at_once(kernel: Kernel) -> None:
         assert not file.path.parent.exists()
     finally:
         subprocess.run(["umount", kernel.volumes], check=True)
+
+
+MKFS = {
+    "ext4": ("-i", "8192", "-m", "1", "-O", "encrypt,^metadata_csum", "-L", "data"),
+    "xfs": ("-i", "size=1024", "-m", "rmapbt=1,reflink=1", "-n", "size=8k", "-d", "agcount=4", "-L", "data"),
+    "btrfs": ("-m", "single", "-n", "16k", "--csum", "xxhash", "-L", "data"),
+}
+
+
+@pytest.mark.parametrize("mode", [0o700, 0o1777, 0o2770, 0o6755])
+@pytest.mark.parametrize("fs", ["ext4", "xfs", "btrfs"])
+def test_the_root_is_whose_it_shall_be_and_mkfs_is_told_more(kernel: Kernel, fs: str, mode: int) -> None:
+    path = kernel.volumes / "v" / f"image.{fs}"
+    kernel.files.ensure(BackingFile(path, MIN_SIZE_BYTES[fs] * 2, may_create=True))
+    kernel.filesystems.ensure(Filesystem(path, fs, "_data", True, MKFS[fs], Owner(4294967294, 33, mode)))
+    label = subprocess.run(["blkid", "-s", "LABEL", "-o", "value", path], capture_output=True, text=True, check=True)
+    assert label.stdout == "data\n"
+    want = Mount(kernel.mount_root / "v", path, fs, "_data")
+    mounted(kernel, want)
+    found = data(want).stat()
+    assert (found.st_uid, found.st_gid, found.st_mode & 0o7777) == (4294967294, 33, mode)
+    assert want.target.stat().st_mode & 0o7777 == 0o755
+    released(kernel, want)
+    if fs != "btrfs":
+        check = ["e2fsck", "-fn", path] if fs == "ext4" else ["xfs_repair", "-n", path]
+        subprocess.run(check, check=True, capture_output=True)
+
+
+def test_how_it_is_mounted(kernel: Kernel, want: Mount) -> None:
+    special = ("compress=zstd:3",) if want.fs == "btrfs" else ()
+    want = replace(want, options=("noexec", "noatime", "discard", *special, "ro"))
+    kernel.mounts.ensure(want)
+    flags = os.statvfs(want.target).f_flag
+    for flag in (os.ST_NOEXEC, os.ST_NOATIME, os.ST_NOSUID, os.ST_NODEV, os.ST_RDONLY):
+        assert flags & flag
+    [line] = [line for line in Path("/proc/mounts").read_text().splitlines() if str(want.target) in line]
+    for word in ("discard", *special):
+        assert word in line
+    with pytest.raises(OSError, match="Read-only"):
+        (data(want) / "file").touch()
+    released(kernel, want)
 
 
 @pytest.mark.parametrize(("sector", "is_direct"), [(512, False), (4096, True)])

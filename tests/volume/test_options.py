@@ -20,7 +20,7 @@ from volplugin.options import (
     shown,
 )
 from volplugin.records import Volume
-from volplugin.values import format_size, parse_size
+from volplugin.values import MKFS_OPTIONS, format_size, parse_size
 
 GIB = 1 << 30
 
@@ -66,9 +66,60 @@ def test_without_options_a_volume_is_a_filesystem_of_the_default_size() -> None:
 
 
 def test_every_option_is_taken() -> None:
-    given = {"backend": "loop", "size": "64M", "fs": "ext4", "sparse": "false", "sector": "512"}
-    assert parse_options(given, GIB) == Loop(size=64 << 20, fs="ext4", sparse=False, sector=512)
-    assert parse_options({"backend": "bind", "source": "/srv/data"}, GIB) == Bind(source="/srv/data")
+    both = {"mount_opts": "noatime, nodev,noexec", "ro": "true", "uid": "5", "gid": "6", "mode": "1777"}
+    loop = {"size": "128M", "fs": "btrfs", "sparse": "false", "sector": "512", "mkfs_opts": "-m single  -L 'data'"}
+    assert parse_options({"backend": "loop", **loop, **both}, GIB) == Loop(
+        size=128 << 20,
+        fs="btrfs",
+        sparse=False,
+        sector=512,
+        mkfs_opts=("-m", "single", "-L", "data"),
+        mount_opts=("nodev", "noexec", "noatime"),
+        ro=True,
+        uid=5,
+        gid=6,
+        mode=0o1777,
+    )
+    bind = {"source": "/srv/data", "create": "true", "subdir_per_volume": "true"}
+    assert parse_options({"backend": "bind", **bind, **both}, GIB) == Bind(
+        source="/srv/data",
+        create=True,
+        subdir_per_volume=True,
+        mount_opts=("nodev", "noexec", "noatime"),
+        ro=True,
+        uid=5,
+        gid=6,
+        mode=0o1777,
+    )
+    assert {*loop, *bind, *both, "backend"} == {option.key for option in OPTIONS}
+
+
+@pytest.mark.parametrize(
+    ("given", "bind"),
+    [
+        ({"type": "none", "o": "bind", "device": "/srv"}, Bind("/srv")),
+        ({"type": "bind", "o": "bind,rw", "device": "/srv/"}, Bind("/srv")),
+        ({"o": "bind,ro", "device": "/srv", "backend": "bind"}, Bind("/srv", ro=True)),
+        ({"type": "none", "o": "ro,noexec,bind", "device": "/srv"}, Bind("/srv", ro=True, mount_opts=("noexec",))),
+        ({"o": "bind", "device": "/srv", "create": "true", "mode": "700"}, Bind("/srv", create=True, mode=0o700)),
+    ],
+)
+def test_the_local_drivers_spelling_of_a_bind(given: dict[str, str], bind: Bind) -> None:
+    assert parse_options(given, GIB) == bind
+    assert parse_options(shown(bind), GIB) == bind
+
+
+@pytest.mark.parametrize("fs", MKFS_OPTIONS)
+@pytest.mark.parametrize(
+    "text",
+    ["", "-", "-F", "-L", "-L a -L", "-L=a", "-E discard", "-b 1024", "-d /etc", "-r /etc", "-p /etc/passwd",
+     "/dev/vda", "-L a;reboot", "-L $(id)", "-L -f", "-i 1 /dev/vda", "-L 'a b'", "-L 'a", "--rootdir /etc",
+     "-d name=/dev/vda", "-d size=1g", "-l logdev=/dev/vda", "-O quota", "-O project", "-T ../x", "-m reflink=2",
+     "-L a\0b"],
+)  # fmt: skip
+def test_mkfs_is_told_only_what_is_on_the_list(fs: str, text: str) -> None:
+    with pytest.raises(BadRequest, match="cannot use -o mkfs_opts"):
+        parse_options({"fs": fs, "mkfs_opts": text}, GIB)
 
 
 @pytest.mark.parametrize(
@@ -78,6 +129,36 @@ def test_every_option_is_taken() -> None:
         ({"filesystem": "ext4"}, "there is no such option"),
         ({"": "x"}, "there is no such option"),
         ({"fs": "ntfs"}, "it takes ext4"),
+        ({"mkfs_opts": "-m single"}, "fs=ext4 does not take '-m single'; it takes -i -I"),
+        ({"mount_opts": "exec"}, "any of nodev"),
+        ({"mount_opts": "suid"}, "any of nodev"),
+        ({"mount_opts": ""}, "any of nodev"),
+        ({"mount_opts": "data=journal"}, "any of nodev"),
+        ({"mount_opts": "compress=zstd:99", "fs": "btrfs"}, "any of nodev"),
+        ({"mount_opts": "compress=lzo,compress=zlib", "fs": "btrfs"}, "any of nodev"),
+        ({"mount_opts": "compress=lzo"}, "only btrfs compresses"),
+        ({"mount_opts": "discard", "sparse": "false"}, "give back what is allocated"),
+        ({"backend": "bind", "source": "/srv", "mount_opts": "discard"}, "the filesystem is the host's"),
+        ({"backend": "bind", "source": "/srv", "uid": "5"}, "without create=true"),
+        ({"uid": "root"}, "it takes a number"),
+        ({"uid": "-1"}, "it takes a number"),
+        ({"gid": "4294967295"}, "it takes a number"),
+        ({"mode": "788"}, "an octal number"),
+        ({"mode": "17777"}, "an octal number"),
+        ({"mode": "rwx"}, "an octal number"),
+        ({"ro": "yes"}, "it takes true or false"),
+        ({"create": "true"}, "with backend=loop"),
+        ({"type": "nfs", "o": "addr=1.2.3.4", "device": ":/x"}, "cannot use -o type=nfs: it takes none or bind"),
+        ({"type": "tmpfs"}, "it takes none or bind"),
+        ({"type": "none", "device": "/srv"}, "o=bind"),
+        ({"o": "bind"}, "device=/path"),
+        ({"o": "bind,suid", "device": "/srv"}, "bind and any of"),
+        ({"o": "bind,ro,rw", "device": "/srv"}, "bind and any of"),
+        ({"o": "bind", "device": "/srv/../etc"}, "an absolute path"),
+        ({"o": "bind", "device": "/srv", "source": "/srv"}, "they say the same"),
+        ({"o": "bind,ro", "device": "/srv", "ro": "false"}, "they say the same"),
+        ({"o": "bind", "device": "/srv", "size": "1G"}, "with backend=bind"),
+        ({"o": "bind", "device": "/srv", "backend": "loop"}, "-o device with backend=loop"),
         ({"sparse": "no"}, "it takes true or false"),
         ({"sector": "1024"}, "it takes 512 or 4096"),
         ({"backend": "nfs"}, "it takes loop or bind"),
@@ -86,7 +167,7 @@ def test_every_option_is_taken() -> None:
         ({"fs": "xfs", "size": "299M"}, "needs at least 300MiB"),
         ({"fs": "btrfs", "size": "108M"}, "needs at least 109MiB"),
         ({"backend": "bind"}, "without -o source="),
-        ({"backend": "bind", "source": "/srv", "size": "1G"}, "with backend=bind, which takes backend, source"),
+        ({"backend": "bind", "source": "/srv", "size": "1G"}, "with backend=bind, which takes backend, source, create"),
         ({"source": "/srv"}, "with backend=loop, which takes backend, size, fs"),
         ({"backend": "bind", "source": "srv"}, "an absolute path"),
         ({"backend": "bind", "source": "/srv/../etc"}, "an absolute path"),

@@ -9,6 +9,7 @@ Source: mke2fs(8), mkfs.xfs(8), xfs_db(8), mkfs.btrfs(8).
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +20,8 @@ from volplugin.resources import Filesystem
 
 # Below dockerd's 120 s for Create and Mount.
 _TIMEOUT_S = 60.0
+_PERMISSIONS = 0o777
+_DIRECTORY = 0o40000
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,8 @@ def make(want: Filesystem, image: Path, source: Path) -> None:
         case fs:
             with refused("make", source):
                 _make_tree(want, source)
-            command.run(_ext4(want, image, source) if fs == "ext4" else _btrfs(image, source), timeout_s=_TIMEOUT_S)
+            argv = _ext4(want) if fs == "ext4" else _btrfs(want)
+            command.run([*argv, str(source), str(image)], timeout_s=_TIMEOUT_S)
     with refused("delete", source):
         discard(source)
 
@@ -61,26 +65,33 @@ def make(want: Filesystem, image: Path, source: Path) -> None:
 def _make_tree(want: Filesystem, source: Path) -> None:
     (source / want.tree).mkdir(parents=True)
     # Both get into the filesystem as they are, whatever our umask is.
-    for directory in (source, source / want.tree):
-        directory.chmod(0o755)
+    source.chmod(0o755)
+    os.chown(source / want.tree, want.owner.uid, want.owner.gid)
+    (source / want.tree).chmod(want.owner.mode)  # After the owner, for a change of that takes set-ID bits away.
 
 
-def _ext4(want: Filesystem, image: Path, source: Path) -> list[str]:
+def _ext4(want: Filesystem) -> list[str]:
     # The lazy ones spare writing inode tables and a journal full of zeros into a file that reads as zeros; what is left
     # for later, the kernel makes by punching holes. Blocks of 4096 bytes fit every sector size.
     extended = f"nodiscard,lazy_itable_init={want.sparse:d},lazy_journal_init=1,root_owner=0:0"
-    return ["mkfs.ext4", "-q", "-F", "-b", "4096", "-m", "0", "-E", extended, "-d", str(source), str(image)]
+    return ["mkfs.ext4", "-q", "-F", "-b", "4096", "-m", "0", "-E", extended, *want.mkfs_options, "-d"]
 
 
-def _btrfs(image: Path, source: Path) -> list[str]:
-    return ["mkfs.btrfs", "-q", "-K", "-r", str(source), str(image)]
+def _btrfs(want: Filesystem) -> list[str]:
+    return ["mkfs.btrfs", "-q", "-K", *want.mkfs_options, "-r"]
 
 
 def _make_xfs(want: Filesystem, image: Path, source: Path) -> None:
     # What the root holds is told by a "prototype": two lines that nobody reads, the root, what is in it.
-    prototype = f"unused\n0 0\nd--755 0 0\n{want.tree} d--755 0 0\n$\n"
+    owner = want.owner
+    tree = f"{want.tree} d--{owner.mode & _PERMISSIONS:03o} {owner.uid} {owner.gid}"
+    prototype = f"unused\n0 0\nd--755 0 0\n{tree}\n$\n"
     with refused("make", source):
         source.write_text(prototype, encoding="ascii")
     # Sectors of 4096 bytes fit a device with any.
-    argv = ["mkfs.xfs", "-q", "-K", "-s", "size=4096", "-p", str(source), str(image)]
+    argv = ["mkfs.xfs", "-q", "-K", "-s", "size=4096", *want.mkfs_options, "-p", str(source), str(image)]
     command.run(argv, timeout_s=_TIMEOUT_S)
+    if owner.mode > _PERMISSIONS:
+        # A prototype has no way to say "sticky".
+        write = f"write core.mode 0{_DIRECTORY | owner.mode:o}"
+        command.run(["xfs_db", "-x", "-c", f"path /{want.tree}", "-c", write, str(image)], timeout_s=_TIMEOUT_S)

@@ -93,7 +93,7 @@ class Mounts:
             facts = formats.MOUNT_FACTS[want.fs]
             hint = f"the kernel's log says why; if it is damaged, it needs repair by hand: '{facts.repair} {want.path}'"
             with refused("mount", want.path, hint):
-                mount(device, want.target, want.fs, ",".join((*facts.data, *want.options)))
+                mount(device, want.target, want.fs, (*facts.data, *want.options))
 
     def _ensure_directory(self, want: BindMount) -> None:
         with self._sources.opened(want.source) as directory:
@@ -103,7 +103,7 @@ class Mounts:
                     return
             _prepare(want.target)
             with refused("mount", want.source):
-                bind_mount(directory, want.target)
+                bind_mount(directory, want.target, want.options)
 
 
 def _prepare(target: Path) -> None:
