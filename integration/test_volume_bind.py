@@ -65,3 +65,29 @@ def test_two_containers_and_a_restart(host: Host, share: str) -> None:
     host.docker("rm", "-f", "ann")
     host.docker("restart", "-t", "0", "bob")
     assert host.sh("bob", "cat /data/file") == "ours"
+
+
+def test_the_local_drivers_spelling(host: Host, share: str) -> None:
+    local = ("-o", "type=none", "-o", "o=bind,ro", "-o", f"device={share}")
+    host.docker("volume", "create", "-d", host.drivers.volume, *local, "v1")
+    said = host.once("cat /data/file; touch /data/new 2>&1; true", *NONE, "-v", "v1:/data")
+    assert said.startswith("ours\n")
+    assert "Read-only" in said
+
+
+def test_a_folder_is_made_and_stays(host: Host, share: str) -> None:
+    argv = create(host, f"{share}/deep/down")
+    host.docker_error(*argv)
+    host.docker(*argv[:-1], "-o", "create=true", "-o", "uid=70", "-o", "mode=700", "v1")
+    assert host.once("stat -c %u:%a /data && echo kept >/data/file", *NONE, "-v", "v1:/data") == "70:700"
+    host.docker("volume", "rm", "v1")
+    assert host.run("cat", f"{share}/deep/down/file") == "kept\n"
+
+
+def test_a_folder_for_each_volume(host: Host, share: str) -> None:
+    for name in ("v1", "v2"):
+        host.docker(*create(host, share)[:-1], "-o", "subdir_per_volume=true", name)
+        host.once(f"echo {name} >/data/name", *NONE, "-v", f"{name}:/data")
+    for name in ("v1", "v2"):
+        host.docker("volume", "rm", name)
+        assert host.run("cat", f"{share}/{name}/name") == f"{name}\n"

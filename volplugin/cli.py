@@ -40,7 +40,8 @@ def _root(
 
 
 def _parse_size(text: str) -> int:
-    from volplugin.options import DEFAULT_FS, MIN_SIZE_BYTES, format_size, parse_size
+    from volplugin.options import DEFAULT_FS, MIN_SIZE_BYTES
+    from volplugin.values import format_size, parse_size
 
     try:
         size = parse_size(text)

@@ -21,7 +21,7 @@ from pluginkit.log import failure
 from pluginkit.reconcile import Kernel, Outcome, Planned, Reconciler
 from pluginkit.server import Method
 from pluginkit.store import Kind, Store
-from volplugin.options import DEFAULT_SIZE_BYTES, Loop, differing, parse_options, shown
+from volplugin.options import DEFAULT_SIZE_BYTES, differing, parse_options, shown
 from volplugin.plan import Layout
 from volplugin.records import Attachment, Volume, parse_caller_id, parse_name
 from volplugin.resources import BindMount, Mount
@@ -50,7 +50,7 @@ class Usage(Protocol):
     def holders(self, mount: Mount | BindMount) -> list[str]:
         """Return, in words, where other than at our own mount point the volume is mounted."""
 
-    def space(self, mount: Mount | BindMount) -> dict[str, int]:
+    def space(self, mount: Mount | BindMount) -> dict[str, int | bool]:
         """Return the bytes that the volume takes. Raises: KernelError."""
 
     def volumes(self) -> list[str]:
@@ -261,8 +261,7 @@ class VolumeDriver:
 
     def _check_same(self, known: Volume, given: Mapping[str, str]) -> None:
         """Raises: Conflict: the volume has other options than were given."""
-        size = known.options.size if isinstance(known.options, Loop) else self._default_size
-        wanted = parse_options(given, size)
+        wanted = parse_options(given, self._default_size, known.options)
         if differing(known.options, wanted):
             have, want = shown(known.options), shown(wanted)
             keys = ", ".join(

@@ -110,7 +110,7 @@ class Machine:
         self.asked += 1
         return [f"container {name}" for name, volume in self.containers.items() if volume == mount.target.name]
 
-    def space(self, mount: Mount | BindMount) -> dict[str, int]:
+    def space(self, mount: Mount | BindMount) -> dict[str, int | bool]:
         if isinstance(mount, Mount) and ("filesystem", str(mount.path)) not in self.kernel.objects:
             raise KernelError("look at", str(mount.path), errno.ENOENT)
         return {}

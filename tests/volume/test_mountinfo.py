@@ -35,3 +35,10 @@ def test_the_topmost_mount_is_what_is_visible() -> None:
     mounts = mountinfo.parse(TEXT)
     assert mountinfo.top(mounts, Path("/mnt/a")) == Mounted("7:2", "/", "/mnt/a")
     assert mountinfo.top(mounts, Path("/mnt")) is None
+
+
+def test_a_btrfs_is_known_by_its_loop_device() -> None:
+    line = b"43 22 0:42 /_data /mnt/b rw - btrfs /dev/loop3 rw,subvolid=5,subvol=/\n"
+    assert mountinfo.parse(line) == [Mounted("7:3", "/_data", "/mnt/b")]
+    assert mountinfo.parse(line.replace(b"loop3", b"vdb"))[0].device == "0:42"
+    assert mountinfo.parse(line.replace(b"btrfs", b"tmpfs"))[0].device == "0:42"

@@ -7,6 +7,7 @@ import os
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -298,6 +299,15 @@ def test_a_read_only_directory_stays_read_only(kernel: Kernel, bound: BindMount)
     assert flags & os.ST_RDONLY
     assert flags & os.ST_NOEXEC
     assert flags & os.ST_NODEV
+
+
+def test_a_directory_is_mounted_as_it_was_asked_for(kernel: Kernel, bound: BindMount) -> None:
+    kernel.mounts.ensure(replace(bound, options=("noexec", "noatime", "ro")))
+    flags = os.statvfs(bound.target).f_flag
+    for flag in (os.ST_NOEXEC, os.ST_NOATIME, os.ST_NOSUID, os.ST_NODEV, os.ST_RDONLY):
+        assert flags & flag
+    assert not os.statvfs(bound.source).f_flag & os.ST_RDONLY
+    (bound.source / "file").write_text("the user still may")
 
 
 def test_a_replaced_directory_is_mounted_in_the_old_ones_place(kernel: Kernel, bound: BindMount) -> None:

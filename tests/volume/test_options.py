@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pluginkit import wire
 from pluginkit.errors import BadRequest
 from volplugin.options import (
     OPTIONS,
@@ -15,11 +16,11 @@ from volplugin.options import (
     Loop,
     describe_options,
     differing,
-    format_size,
     parse_options,
-    parse_size,
     shown,
 )
+from volplugin.records import Volume
+from volplugin.values import MKFS_OPTIONS, format_size, parse_size
 
 GIB = 1 << 30
 
@@ -61,12 +62,64 @@ def test_a_shown_size_means_itself(size: int) -> None:
 
 
 def test_without_options_a_volume_is_a_filesystem_of_the_default_size() -> None:
-    assert parse_options({}, GIB) == Loop(size=GIB, fs="ext4")
+    assert parse_options({}, GIB) == Loop(size=GIB, fs="ext4", sector=4096)
 
 
 def test_every_option_is_taken() -> None:
-    assert parse_options({"backend": "loop", "size": "64M", "fs": "ext4"}, GIB) == Loop(size=64 << 20, fs="ext4")
-    assert parse_options({"backend": "bind", "source": "/srv/data"}, GIB) == Bind(source="/srv/data")
+    both = {"mount_opts": "noatime, nodev,noexec", "ro": "true", "uid": "5", "gid": "6", "mode": "1777"}
+    loop = {"size": "128M", "fs": "btrfs", "sparse": "false", "sector": "512", "mkfs_opts": "-m single  -L 'data'"}
+    assert parse_options({"backend": "loop", **loop, **both}, GIB) == Loop(
+        size=128 << 20,
+        fs="btrfs",
+        sparse=False,
+        sector=512,
+        mkfs_opts=("-m", "single", "-L", "data"),
+        mount_opts=("nodev", "noexec", "noatime"),
+        ro=True,
+        uid=5,
+        gid=6,
+        mode=0o1777,
+    )
+    bind = {"source": "/srv/data", "create": "true", "subdir_per_volume": "true"}
+    assert parse_options({"backend": "bind", **bind, **both}, GIB) == Bind(
+        source="/srv/data",
+        create=True,
+        subdir_per_volume=True,
+        mount_opts=("nodev", "noexec", "noatime"),
+        ro=True,
+        uid=5,
+        gid=6,
+        mode=0o1777,
+    )
+    assert {*loop, *bind, *both, "backend"} == {option.key for option in OPTIONS}
+
+
+@pytest.mark.parametrize(
+    ("given", "bind"),
+    [
+        ({"type": "none", "o": "bind", "device": "/srv"}, Bind("/srv")),
+        ({"type": "bind", "o": "bind,rw", "device": "/srv/"}, Bind("/srv")),
+        ({"o": "bind,ro", "device": "/srv", "backend": "bind"}, Bind("/srv", ro=True)),
+        ({"type": "none", "o": "ro,noexec,bind", "device": "/srv"}, Bind("/srv", ro=True, mount_opts=("noexec",))),
+        ({"o": "bind", "device": "/srv", "create": "true", "mode": "700"}, Bind("/srv", create=True, mode=0o700)),
+    ],
+)
+def test_the_local_drivers_spelling_of_a_bind(given: dict[str, str], bind: Bind) -> None:
+    assert parse_options(given, GIB) == bind
+    assert parse_options(shown(bind), GIB) == bind
+
+
+@pytest.mark.parametrize("fs", MKFS_OPTIONS)
+@pytest.mark.parametrize(
+    "text",
+    ["", "-", "-F", "-L", "-L a -L", "-L=a", "-E discard", "-b 1024", "-d /etc", "-r /etc", "-p /etc/passwd",
+     "/dev/vda", "-L a;reboot", "-L $(id)", "-L -f", "-i 1 /dev/vda", "-L 'a b'", "-L 'a", "--rootdir /etc",
+     "-d name=/dev/vda", "-d size=1g", "-l logdev=/dev/vda", "-O quota", "-O project", "-T ../x", "-m reflink=2",
+     "-L a\0b"],
+)  # fmt: skip
+def test_mkfs_is_told_only_what_is_on_the_list(fs: str, text: str) -> None:
+    with pytest.raises(BadRequest, match="cannot use -o mkfs_opts"):
+        parse_options({"fs": fs, "mkfs_opts": text}, GIB)
 
 
 @pytest.mark.parametrize(
@@ -76,11 +129,45 @@ def test_every_option_is_taken() -> None:
         ({"filesystem": "ext4"}, "there is no such option"),
         ({"": "x"}, "there is no such option"),
         ({"fs": "ntfs"}, "it takes ext4"),
+        ({"mkfs_opts": "-m single"}, "fs=ext4 does not take '-m single'; it takes -i -I"),
+        ({"mount_opts": "exec"}, "any of nodev"),
+        ({"mount_opts": "suid"}, "any of nodev"),
+        ({"mount_opts": ""}, "any of nodev"),
+        ({"mount_opts": "data=journal"}, "any of nodev"),
+        ({"mount_opts": "compress=zstd:99", "fs": "btrfs"}, "any of nodev"),
+        ({"mount_opts": "compress=lzo,compress=zlib", "fs": "btrfs"}, "any of nodev"),
+        ({"mount_opts": "compress=lzo"}, "only btrfs compresses"),
+        ({"mount_opts": "discard", "sparse": "false"}, "give back what is allocated"),
+        ({"backend": "bind", "source": "/srv", "mount_opts": "discard"}, "the filesystem is the host's"),
+        ({"backend": "bind", "source": "/srv", "uid": "5"}, "without create=true"),
+        ({"uid": "root"}, "it takes a number"),
+        ({"uid": "-1"}, "it takes a number"),
+        ({"gid": "4294967295"}, "it takes a number"),
+        ({"mode": "788"}, "an octal number"),
+        ({"mode": "17777"}, "an octal number"),
+        ({"mode": "rwx"}, "an octal number"),
+        ({"ro": "yes"}, "it takes true or false"),
+        ({"create": "true"}, "with backend=loop"),
+        ({"type": "nfs", "o": "addr=1.2.3.4", "device": ":/x"}, "cannot use -o type=nfs: it takes none or bind"),
+        ({"type": "tmpfs"}, "it takes none or bind"),
+        ({"type": "none", "device": "/srv"}, "o=bind"),
+        ({"o": "bind"}, "device=/path"),
+        ({"o": "bind,suid", "device": "/srv"}, "bind and any of"),
+        ({"o": "bind,ro,rw", "device": "/srv"}, "bind and any of"),
+        ({"o": "bind", "device": "/srv/../etc"}, "an absolute path"),
+        ({"o": "bind", "device": "/srv", "source": "/srv"}, "they say the same"),
+        ({"o": "bind,ro", "device": "/srv", "ro": "false"}, "they say the same"),
+        ({"o": "bind", "device": "/srv", "size": "1G"}, "with backend=bind"),
+        ({"o": "bind", "device": "/srv", "backend": "loop"}, "-o device with backend=loop"),
+        ({"sparse": "no"}, "it takes true or false"),
+        ({"sector": "1024"}, "it takes 512 or 4096"),
         ({"backend": "nfs"}, "it takes loop or bind"),
         ({"size": "7M"}, "needs at least 8MiB"),
         ({"size": "0"}, "needs at least 8MiB"),
+        ({"fs": "xfs", "size": "299M"}, "needs at least 300MiB"),
+        ({"fs": "btrfs", "size": "108M"}, "needs at least 109MiB"),
         ({"backend": "bind"}, "without -o source="),
-        ({"backend": "bind", "source": "/srv", "size": "1G"}, "with backend=bind, which takes backend, source"),
+        ({"backend": "bind", "source": "/srv", "size": "1G"}, "with backend=bind, which takes backend, source, create"),
         ({"source": "/srv"}, "with backend=loop, which takes backend, size, fs"),
         ({"backend": "bind", "source": "srv"}, "an absolute path"),
         ({"backend": "bind", "source": "/srv/../etc"}, "an absolute path"),
@@ -109,9 +196,19 @@ def test_any_text_gives_options_or_a_bad_request(options: dict[str, str]) -> Non
 
 
 def test_differences_are_named_in_the_order_of_the_table() -> None:
-    assert differing(Loop(size=GIB, fs="ext4"), Loop(size=2 * GIB, fs="ext4")) == ["size"]
-    assert differing(Loop(size=GIB, fs="ext4"), Bind(source="/srv")) == ["backend", "size", "fs", "source"]
+    one = Loop(size=GIB, fs="ext4", sector=4096)
+    assert differing(one, Loop(size=2 * GIB, fs="ext4", sector=4096)) == ["size"]
+    assert differing(one, Bind(source="/srv")) == ["backend", "size", "fs", "source"]
     assert differing(Bind(source="/srv"), Bind(source="/srv")) == []
+
+
+def test_records_of_earlier_versions_mean_what_they_meant() -> None:
+    old = b'{"name":"v","options":{"backend":"loop","size":67108864,"fs":"ext4"},"created_at":"2026-01-01T00:00:00Z"}'
+    volume = wire.decode(old, Volume)
+    assert volume.options == Loop(size=64 << 20, fs="ext4", sparse=True, sector=512)
+    assert parse_options({"size": "64M"}, GIB, volume.options) == volume.options
+    bound = wire.decode(b'{"name":"b","options":{"backend":"bind","source":"/srv"},"created_at":null}', Volume)
+    assert bound.options == Bind(source="/srv")
 
 
 def test_the_documentation_has_the_table() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ import pytest
 from pluginkit.errors import BadRequest, KernelError
 from tests.volume.conftest import Kernel
 from volplugin.kernel.sources import SourceDirectories
-from volplugin.resources import BindMount, SourceDirectory
+from volplugin.resources import BindMount, Owner, SourceDirectory
 
 
 @pytest.fixture
@@ -50,6 +51,42 @@ def test_what_is_no_directory_is_refused(kernel: Kernel) -> None:
         with pytest.raises(KernelError, match=message):
             kernel.sources.ensure(SourceDirectory(kernel.allowed / name))
     assert not (kernel.allowed / "missing").exists()
+
+
+def test_a_missing_directory_is_made_for_its_owner_and_never_touched_again(kernel: Kernel) -> None:
+    path = kernel.allowed / "a" / "b"
+    want = SourceDirectory(path, may_create=True, with_parents=True, owner=Owner(5, 6, 0o1770))
+    previous = os.umask(0o077)
+    try:
+        kernel.sources.ensure(want)
+    finally:
+        os.umask(previous)
+    found = path.stat()
+    assert (found.st_uid, found.st_gid, found.st_mode & 0o7777) == (5, 6, 0o1770)
+    assert path.parent.stat().st_mode & 0o7777 == 0o755
+    (path / "file").write_text("the user's")
+    kernel.sources.ensure(replace(want, owner=Owner(7, 8, 0o700)))
+    assert path.stat().st_uid == 5
+    kernel.sources.remove(want)
+    assert (path / "file").read_text() == "the user's"
+
+
+def test_only_the_last_directory_is_made_unless_asked(kernel: Kernel) -> None:
+    with pytest.raises(KernelError, match="No such file"):
+        kernel.sources.ensure(SourceDirectory(kernel.allowed / "a" / "b", may_create=True))
+    assert list(kernel.allowed.iterdir()) == []
+    kernel.sources.ensure(SourceDirectory(kernel.allowed / "a", may_create=True))
+    assert (kernel.allowed / "a").is_dir()
+
+
+def test_nothing_is_made_outside(kernel: Kernel, secret: Path) -> None:
+    (kernel.allowed / "way").symlink_to(secret)
+    for path in (kernel.allowed / "way" / "new", kernel.allowed / "way" / "new" / "deep"):
+        with pytest.raises(KernelError, match="symbolic links are not followed"):
+            kernel.sources.ensure(SourceDirectory(path, may_create=True, with_parents=True))
+    with pytest.raises(BadRequest):
+        kernel.sources.ensure(SourceDirectory(secret / "new", may_create=True, with_parents=True))
+    assert [entry.name for entry in secret.iterdir()] == ["shadow"]
 
 
 @pytest.mark.parametrize("link", ["absolute", "relative", "inside", "on the way"])

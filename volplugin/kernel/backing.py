@@ -1,4 +1,4 @@
-"""Backing files: one directory a volume, made sparse, deleted only with the volume.
+"""Backing files: one directory a volume, sparse or allocated, deleted only with the volume.
 
 A file under its final name holds a complete filesystem. Until then it has a name with NEW at its end, so whatever has
 that is left over from an interrupted creation. A deletion begins with a move into the trash directory, so whatever is
@@ -16,7 +16,7 @@ from pathlib import Path
 
 from pluginkit.errors import KernelError
 from volplugin.kernel.loopdev import LoopDevices
-from volplugin.kernel.syscalls import refused
+from volplugin.kernel.syscalls import allocate, refused
 from volplugin.resources import BackingFile
 
 NEW = ".new"
@@ -36,7 +36,7 @@ class BackingFiles:
         """The file is there under its final name with the right size, or else blank with NEW at the name's end."""
         with refused("use", want.path):
             try:
-                size = want.path.stat().st_size
+                found = want.path.stat()
             except FileNotFoundError as exc:
                 if not want.may_create:
                     hint = (
@@ -45,10 +45,16 @@ class BackingFiles:
                     raise KernelError("use", str(want.path), errno.ENOENT, hint) from exc
                 _create_blank(want)
                 return
-        if size != want.size_bytes:
-            raise KernelError(
-                "use", str(want.path), errno.EIO, f"it has {size} bytes and should have {want.size_bytes}"
-            )
+        if found.st_size != want.size_bytes:
+            hint = f"it has {found.st_size} bytes and should have {want.size_bytes}"
+            raise KernelError("use", str(want.path), errno.EIO, hint)
+        if not want.sparse and found.st_blocks * 512 < want.size_bytes:
+            # Somebody made holes, by fstrim perhaps.
+            descriptor = os.open(want.path, os.O_RDWR | os.O_CLOEXEC)
+            try:
+                _allocate(descriptor, want)
+            finally:
+                os.close(descriptor)
 
     def remove(self, want: BackingFile) -> None:
         """The volume's directory is gone and its space is free.
@@ -111,8 +117,20 @@ def _create_blank(want: BackingFile) -> None:
     descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         os.ftruncate(descriptor, want.size_bytes)
+        if not want.sparse:
+            _allocate(descriptor, want)
     finally:
         os.close(descriptor)
+
+
+def _allocate(descriptor: int, want: BackingFile) -> None:
+    with refused("allocate", want.path, "sparse=true takes space only when it is written to"):
+        disk = os.fstatvfs(descriptor)
+        missing = want.size_bytes - os.fstat(descriptor).st_blocks * 512
+        # The kernel would find out only when the disk is full, to the harm of everybody on it.
+        if missing > disk.f_bavail * disk.f_frsize:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        allocate(descriptor, want.size_bytes)
 
 
 def _is_finished(directory: Path) -> bool:

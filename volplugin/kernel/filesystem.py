@@ -1,6 +1,6 @@
 """Filesystems: made once, when a volume is created, and checked before they are mounted. Never made again.
 
-Source: mke2fs(8), e2fsck(8); the ext4 superblock: kernel Documentation/filesystems/ext4/super.rst.
+Source: e2fsck(8); the ext4 superblock: kernel Documentation/filesystems/ext4/super.rst.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from pathlib import Path
 
 from pluginkit import command
 from pluginkit.errors import CommandError, KernelError
-from volplugin.kernel.backing import NEW, discard, sync
+from volplugin.kernel import formats
+from volplugin.kernel.backing import NEW, sync
 from volplugin.kernel.syscalls import refused
 from volplugin.resources import Filesystem
 
 log = logging.getLogger(__name__)
 
-# Below dockerd's 120 s for Create and Mount.
-_FORMAT_TIMEOUT_S = 60.0
+# Below dockerd's 120 s for Mount.
 _CHECK_TIMEOUT_S = 90.0
 
-# One directory for each filesystem that is mounted in any namespace, named as its device.
+# One directory for each ext4 filesystem that is mounted in any namespace, named as its device.
 _MOUNTED = Path("/sys/fs/ext4")
 
 _SUPERBLOCK_OFFSET = 1024
@@ -51,7 +51,7 @@ class Filesystems:
             descriptor = os.open(new, os.O_RDWR | os.O_CLOEXEC)
         try:
             _check_blank(descriptor, new)
-            _format(new, want.tree)
+            formats.make(want, new, new.with_name(f"tree{NEW}"))
             with refused("format", new):
                 os.fsync(descriptor)
                 new.rename(want.path)
@@ -68,12 +68,14 @@ class Filesystems:
         return ()
 
 
-def make_clean(device: Path, image: Path) -> None:
+def make_clean(device: Path, image: Path, fs: str) -> None:
     """The filesystem on `device` can be mounted: it was clean, or has been made so, or it is mounted somewhere already.
+
+    Only ext4 needs anything; the mount of an xfs or btrfs that was not unmounted recovers by itself.
 
     Raises: KernelError: it is damaged, and has been left alone but for what e2fsck -p finds safe to repair.
     """
-    if (_MOUNTED / device.name).exists():
+    if fs != "ext4" or (_MOUNTED / device.name).exists():
         # Somewhere an earlier mount is still in use, and the kernel will give us the same filesystem again. Opening the
         # device with O_EXCL would tell as well, but a child that another thread forks just then keeps it busy.
         return
@@ -98,22 +100,6 @@ def _check_blank(descriptor: int, path: Path) -> None:
                 return
             raise
     raise KernelError("format", str(path), errno.EEXIST, "there is data in it, or its filesystem cannot have holes")
-
-
-def _format(path: Path, tree: str) -> None:
-    source = path.with_name(f"tree{NEW}")
-    with refused("make", source):
-        discard(source)
-        (source / tree).mkdir(parents=True)
-        for directory in (source, source / tree):
-            directory.chmod(0o755)  # Both get into the filesystem as they are, whatever our umask is.
-    # nodiscard: or mke2fs would make holes in a file that was allocated on purpose. The lazy ones spare writing inode
-    # tables and a journal full of zeros into a file that reads as zeros. Blocks of 4096 bytes fit every sector size.
-    extended = "nodiscard,lazy_itable_init=1,lazy_journal_init=1,root_owner=0:0"
-    argv = ["mkfs.ext4", "-q", "-F", "-b", "4096", "-m", "0", "-E", extended, "-d", str(source), str(path)]
-    command.run(argv, timeout_s=_FORMAT_TIMEOUT_S)
-    with refused("delete", source):
-        discard(source)
 
 
 def _is_clean(superblock: bytes) -> bool:

@@ -24,6 +24,7 @@ _LOOP_GET_STATUS64 = 0x4C05
 _LOOP_CONFIGURE = 0x4C0A
 _LOOP_CTL_GET_FREE = 0x4C82
 _LO_FLAGS_AUTOCLEAR = 4
+_LO_FLAGS_DIRECT_IO = 16
 
 # struct loop_info64: device, inode, rdevice, offset, sizelimit; number, encrypt_type, encrypt_key_size, flags; file
 # name, crypt name, encrypt key; init.
@@ -94,6 +95,12 @@ def backing_file_id(number: int) -> FileId | None:
         raise KernelError("look at", str(node(number)), exc.errno or 0) from exc
 
 
+def is_direct(number: int) -> bool:
+    """Return whether the device passes by the host's cache."""
+    with refused("look at", node(number)):
+        return (_SYS_BLOCK / f"loop{number}/loop/dio").read_text(encoding="ascii").strip() == "1"
+
+
 def free_number() -> int:
     """Return the number of a device that was free a moment ago; its node may be missing."""
     with refused("open", _CONTROL, "in a container, bind the host's /dev into it"):
@@ -105,14 +112,18 @@ def free_number() -> int:
         os.close(control)
 
 
-def configure(number: int, backing: int) -> bool:
+def configure(number: int, backing: int, sector: int) -> bool:
     """The device is on the file that the descriptor is of; False: it was not free any more.
+
+    It passes by the host's cache, if the file's filesystem and disk allow it with such sectors; if not, the kernel
+    leaves that away without a word.
 
     Raises: OSError: for another reason.
     """
     try:
         with _opened(number, os.O_RDWR) as descriptor:
-            fcntl.ioctl(descriptor, _LOOP_CONFIGURE, _CONFIG.pack(backing, 0, bytes(_INFO.size)))
+            info = _INFO.pack(*[0] * _INFO_FLAGS, _LO_FLAGS_DIRECT_IO, b"", b"", b"", 0, 0)
+            fcntl.ioctl(descriptor, _LOOP_CONFIGURE, _CONFIG.pack(backing, sector, info))
     except OSError as exc:
         if exc.errno == errno.EBUSY:
             return False

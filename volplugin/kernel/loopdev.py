@@ -41,7 +41,7 @@ class LoopDevices:
             for _ in range(_ATTEMPTS):
                 number = loopctl.free_number()
                 with refused("attach a loop device to", want.path):
-                    if loopctl.configure(number, backing):
+                    if loopctl.configure(number, backing, want.sector):
                         self._last[want.path] = number
                         return
         finally:

@@ -12,11 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _ESCAPE = re.compile(r"\\([0-7]{3})")
+_LOOP = re.compile(r"/dev/loop(\d+)", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
 class Mounted:
-    """One mount. device: major:minor; root: the directory of that filesystem which is visible at `point`."""
+    """One mount, of the directory `root` of a filesystem, visible at `point`.
+
+    device: major:minor of what the filesystem is on, also where the kernel tells another number for itself.
+    """
 
     device: str
     root: str
@@ -49,8 +53,16 @@ def parse(content: bytes) -> list[Mounted]:
     A container names its mount points as it likes: what Python takes for the end of a line may be in a name.
     """
     lines = content.decode("utf-8", errors="backslashreplace").split("\n")
-    fields = (line.split(" ") for line in lines if line)
-    return [Mounted(device, _unescaped(root), _unescaped(point)) for _, _, device, root, point, *_ in fields]
+    return [_parse_line(line.split(" ")) for line in lines if line]
+
+
+def _parse_line(fields: Sequence[str]) -> Mounted:
+    _, _, device, root, point, *more = fields
+    fs, source = more[more.index("-") + 1 :][:2]
+    # btrfs may be on many devices, so it has a number of its own. The source is the kernel's own word for the device.
+    if fs == "btrfs" and (loop := _LOOP.fullmatch(source)):
+        device = f"7:{loop[1]}"
+    return Mounted(device, _unescaped(root), _unescaped(point))
 
 
 def top(mounts: Sequence[Mounted], point: Path) -> Mounted | None:

@@ -17,7 +17,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from pluginkit.errors import KernelError, StateError
-from volplugin.kernel import filesystem, loopctl, mountinfo
+from volplugin.kernel import filesystem, formats, loopctl, mountinfo
 from volplugin.kernel.loopdev import LoopDevices
 from volplugin.kernel.sources import SourceDirectories
 from volplugin.kernel.syscalls import bind_mount, mount, refused, unmount
@@ -26,8 +26,6 @@ from volplugin.resources import BindMount, Mount, MountPoint
 log = logging.getLogger(__name__)
 
 _MARK = ".pyvol"
-# minixdf: df shows the size that was asked for, with the filesystem's own structures as used.
-_MOUNT_DATA = {"ext4": "errors=remount-ro,minixdf"}
 
 
 def claim_root(root: Path) -> None:
@@ -91,9 +89,11 @@ class Mounts:
             return
         _prepare(want.target)
         with loopctl.until_last_close(number) as device:
-            filesystem.make_clean(device, want.path)
-            with refused("mount", want.path):
-                mount(device, want.target, want.fs, _MOUNT_DATA[want.fs])
+            filesystem.make_clean(device, want.path, want.fs)
+            facts = formats.MOUNT_FACTS[want.fs]
+            hint = f"the kernel's log says why; if it is damaged, it needs repair by hand: '{facts.repair} {want.path}'"
+            with refused("mount", want.path, hint):
+                mount(device, want.target, want.fs, (*facts.data, *want.options))
 
     def _ensure_directory(self, want: BindMount) -> None:
         with self._sources.opened(want.source) as directory:
@@ -103,7 +103,7 @@ class Mounts:
                     return
             _prepare(want.target)
             with refused("mount", want.source):
-                bind_mount(directory, want.target)
+                bind_mount(directory, want.target, want.options)
 
 
 def _prepare(target: Path) -> None:

@@ -1,14 +1,14 @@
 """System calls for which Python has no names. Each raises OSError, which `refused` turns into a KernelError.
 
-Source: mount(2), umount2(2), openat2(2), open_tree(2), mount_setattr(2), move_mount(2); the numbers are the same on
-every architecture but Alpha. Needs Linux 5.12.
+Source: mount(2), umount2(2), fallocate(2), openat2(2), open_tree(2), mount_setattr(2), move_mount(2); the numbers are
+the same on every architecture but Alpha. Needs Linux 5.12.
 """
 
 from __future__ import annotations
 
 import ctypes
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from pluginkit.errors import KernelError
 
 _MS_NOSUID = 0x2
 _MS_NODEV = 0x4
+_MS_FLAGS = {"ro": 0x1, "noexec": 0x8, "noatime": 0x400}
 _UMOUNT_NOFOLLOW = 0x8
 
 _SYS_OPEN_TREE = 428
@@ -34,6 +35,8 @@ _OPEN_TREE_CLOEXEC = os.O_CLOEXEC
 _MOVE_MOUNT_F_EMPTY_PATH = 0x4
 _MOUNT_ATTR_NOSUID = 0x2
 _MOUNT_ATTR_NODEV = 0x4
+_MOUNT_ATTR_ATIME = 0x70  # A field of three bits, to be cleared before it is set.
+_MOUNT_ATTRS = {"ro": 0x1, "noexec": 0x8, "noatime": 0x10}
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -60,10 +63,16 @@ def refused(operation: str, subject: Path | str, hint: str = "") -> Iterator[Non
         raise KernelError(operation, str(subject), exc.errno or 0, hint) from exc
 
 
-def mount(device: Path, target: Path, fs: str, data: str) -> None:
+def mount(device: Path, target: Path, fs: str, options: Sequence[str]) -> None:
     """The filesystem on `device` is mounted at `target`, without set-user-ID and device files."""
-    flags = _MS_NOSUID | _MS_NODEV
+    flags = _MS_NOSUID | _MS_NODEV | sum(_MS_FLAGS[word] for word in options if word in _MS_FLAGS)
+    data = ",".join(word for word in options if word not in _MS_FLAGS)
     _checked(_libc.mount(os.fsencode(device), os.fsencode(target), fs.encode(), flags, data.encode()))
+
+
+def allocate(descriptor: int, size: int) -> None:
+    """The first `size` bytes of the file are on the disk; what was not reads as zeros. Never done by writing zeros."""
+    _checked(_libc.fallocate(descriptor, 0, ctypes.c_int64(0), ctypes.c_int64(size)))
 
 
 def unmount(target: Path) -> None:
@@ -81,14 +90,16 @@ def open_beneath(directory: int, path: str) -> int:
     return _syscall(_SYS_OPENAT2, directory, os.fsencode(path), ctypes.byref(how), ctypes.c_size_t(ctypes.sizeof(how)))
 
 
-def bind_mount(directory: int, target: Path) -> None:
+def bind_mount(directory: int, target: Path, options: Sequence[str] = ()) -> None:
     """The directory that the descriptor is of is mounted at `target` too, without set-user-ID and device files.
 
     The mount has its attributes before it has its place, and those of the mount it is a copy of (read-only, say) stay.
     """
     tree = _syscall(_SYS_OPEN_TREE, directory, b"", _AT_EMPTY_PATH | _OPEN_TREE_CLONE | _OPEN_TREE_CLOEXEC)
     try:
-        attr = _MountAttr(attr_set=_MOUNT_ATTR_NOSUID | _MOUNT_ATTR_NODEV)
+        attr = _MountAttr(attr_set=_MOUNT_ATTR_NOSUID | _MOUNT_ATTR_NODEV | sum(_MOUNT_ATTRS[word] for word in options))
+        if "noatime" in options:
+            attr.attr_clr = _MOUNT_ATTR_ATIME
         size = ctypes.c_size_t(ctypes.sizeof(attr))
         _syscall(_SYS_MOUNT_SETATTR, tree, b"", _AT_EMPTY_PATH, ctypes.byref(attr), size)
         _syscall(_SYS_MOVE_MOUNT, tree, b"", _AT_FDCWD, os.fsencode(target), _MOVE_MOUNT_F_EMPTY_PATH)

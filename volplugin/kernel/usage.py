@@ -27,19 +27,28 @@ class Usage:
         """
         return [str(holder) for holder in self._elsewhere(mount)]
 
-    def space(self, mount: Mount | BindMount) -> dict[str, int]:
+    def space(self, mount: Mount | BindMount) -> dict[str, int | bool]:
         """Return what a backing file takes on the host's disk and, while it is mounted, what is used and available.
+
+        direct_io: whether the host's cache is passed by.
 
         Raises: KernelError: it cannot be looked at.
         """
         if isinstance(mount, BindMount):
             return {}
         with refused("look at", mount.path):
-            found = {"allocated_bytes": mount.path.stat().st_blocks * 512}
+            found: dict[str, int | bool] = {"allocated_bytes": mount.path.stat().st_blocks * 512}
             if mount.target.is_mount():
                 visible = os.statvfs(mount.target)
                 found["used_bytes"] = (visible.f_blocks - visible.f_bfree) * visible.f_frsize
                 found["available_bytes"] = visible.f_bavail * visible.f_frsize
+                # btrfs makes inodes as they are wanted, and says 0.
+                if visible.f_files:
+                    found["inodes"] = visible.f_files
+                    found["inodes_available"] = visible.f_favail
+                number = self._devices.find(mount.path)
+                if number is not None:
+                    found["direct_io"] = loopctl.is_direct(number)
         return found
 
     def volumes(self) -> list[str]:
