@@ -32,7 +32,8 @@ def test_a_bridge_of_ones_own_name_goes_with_its_network(host: Host, outside: Wi
 
 
 def test_an_existing_bridge_is_used_and_kept_with_its_address(host: Host, outside: WireHost) -> None:
-    make = "ip link add lan7 type bridge && ip address add 10.61.0.1/24 dev lan7 && ip link set lan7 up"
+    add = "ip link add lan7 address 02:00:00:00:00:07 type bridge"
+    make = f"{add} && ip address add 10.61.0.1/24 dev lan7 && ip link set lan7 up"
     with changed(host, make, "ip link del lan7"):
         before = settings(host, "lan7")
         create(host, f"{BRIDGE}.name=lan7")

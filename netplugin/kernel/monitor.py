@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from ipaddress import ip_address
 
 from netplugin.kernel.firewall.activity import Activity
-from netplugin.kernel.nlattr import attributes, messages
+from netplugin.kernel.nlattr import Message, attributes, messages
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +29,8 @@ _RTM_NEWLINK, _RTM_DELLINK, _RTM_DELADDR, _RTM_NEWNETCONF = 16, 17, 21, 80
 _IFLA_IFALIAS, _IFA_ADDRESS, _IFA_LOCAL, _NETCONFA_FORWARDING = 20, 1, 2, 2
 _IFF_UP = 1
 _NFT_DELETIONS = {10 << 8 | number for number in (2, 5, 8, 11, 14)}  # table, chain, rule, set, set element
+_NFT_MSG_NEWRULE, _NLM_F_APPEND = 10 << 8 | 6, 0x800
+_NFTA_RULE_CHAIN, _NFTA_RULE_POSITION = 2, 6
 # A flush comes as hundreds of notices; one repair serves for all of them.
 _SETTLE_S = 0.2
 
@@ -69,8 +71,8 @@ class Monitor:
 
     def look(self) -> str:
         """Return what of the waiting notices concerns us, in words; "" if nothing does."""
-        found = [self._link_notice(*message) for message in _waiting(self._route)]
-        found += [self._firewall_notice(*message) for message in _waiting(self._nft)]
+        found = [self._link_notice(message.kind, message.body) for message in _waiting(self._route)]
+        found += [self._firewall_notice(message) for message in _waiting(self._nft)]
         return next(filter(None, found), "")
 
     def _link_notice(self, kind: int, body: bytes) -> str:
@@ -92,26 +94,36 @@ class Monitor:
             return "the forwarding of packets" if self._is_expected("forwarding", "") else ""
         return ""
 
-    def _firewall_notice(self, kind: int, body: bytes) -> str:
+    def _firewall_notice(self, notice: Message) -> str:
+        kind, body = notice.kind, notice.body
         if kind < 0:
             return "more than could be read"
         if kind in _NFT_DELETIONS and (b"PYNET-" in body or b"pynet\0" in body) and not self._activity.recent():
             return "the firewall"
+        if kind == _NFT_MSG_NEWRULE and _stands_first_in_forward(notice) and not self._activity.recent():
+            return "the order of the firewall's rules" if self._is_expected("forwarding", "") else ""
         return ""
 
 
-def _waiting(netlink: socket.socket) -> Iterator[tuple[int, bytes]]:
-    """Yield type and body of the messages that have arrived; a negative type for those that were lost."""
+def _stands_first_in_forward(notice: Message) -> bool:
+    """Tell whether a new rule stands before ours: dockerd puts what lets its containers out there, into ours too."""
+    if notice.flags & _NLM_F_APPEND:
+        return False
+    parts = attributes(notice.body[4:])
+    return _text(parts.get(_NFTA_RULE_CHAIN, b"")) == "FORWARD" and _NFTA_RULE_POSITION not in parts
+
+
+def _waiting(netlink: socket.socket) -> Iterator[Message]:
+    """Yield the messages that have arrived; a negative kind for those that were lost."""
     while True:
         try:
             text = netlink.recv(256 * 1024, socket.MSG_DONTWAIT)
         except OSError as exc:
             if exc.errno == errno.ENOBUFS:
-                yield -1, b""
+                yield Message(-1, 0, 0, b"")
                 continue
             return
-        for found in messages(text):
-            yield found.kind, found.body
+        yield from messages(text)
 
 
 def _text(value: bytes) -> str:

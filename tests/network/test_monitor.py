@@ -51,6 +51,7 @@ DRIFTS = {
     "IPv6 address deleted": (f"ip addr del fd09::1/64 dev {BRIDGE}", "the address fd09::1"),
     "forwarding off": ("sysctl -qw net.ipv4.ip_forward=0", "the forwarding of packets"),
     "filter flushed": ("iptables -F", "the firewall"),
+    "a rule put before ours": ("iptables -I FORWARD -i lo -j ACCEPT", "the order of the firewall"),
     "ruleset flushed": ("nft flush ruleset", "the firewall"),
 }
 
