@@ -98,13 +98,14 @@ class Engine(threading.Thread):
         data = {"AddressSpace": "Local", "Pool": f"10.100.{number}.0/24", "Gateway": f"10.100.{number}.1/24"}
         data6 = {"AddressSpace": "Local", "Pool": f"fd00:{number}::/64", "Gateway": f"fd00:{number}::1/64"}
         options = {"com.docker.network.bridge.enable_icc": "true" if slot else "false"}
-        if self._call(
+        answer = self._call(
             "CreateNetwork",
             NetworkID=network_id,
             Options={"com.docker.network.generic": options},
             IPv4Data=[data],
             IPv6Data=[data6] if slot else [],
-        ):
+        )
+        if answer is not None:
             self._networks.add(network_id)
 
     def _start(self, network_id: str, slot: int) -> None:

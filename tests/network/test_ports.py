@@ -211,3 +211,18 @@ def test_a_port_in_the_middle_of_anothers_run_is_taken_whichever_came_first(port
         with pytest.raises(Conflict, match="already allocated"):
             ports.ensure(second)
         ports.remove(first)
+
+
+def test_the_next_process_gives_back_what_a_killed_one_reserved(ports):
+    run = replace(WANT, port=30000, count=100)
+    ports.ensure(run)
+    PortHolder().remove(run)
+    assert Path("/proc/sys/net/ipv4/ip_local_reserved_ports").read_text().strip() == ""
+
+
+def test_a_reservation_stays_while_another_protocol_needs_it(ports):
+    tcp, udp = replace(WANT, port=30000, count=100), replace(WANT, protocol="udp", port=30050, count=100, owner="two")
+    ports.ensure(tcp)
+    ports.ensure(udp)
+    ports.remove(tcp)
+    assert Path("/proc/sys/net/ipv4/ip_local_reserved_ports").read_text().strip() == "30050-30149"

@@ -81,14 +81,15 @@ class PortHolder:
 
     def _release(self, have: HostPorts) -> None:
         sockets = self._held.pop(have, None)
+        if have.count > _MOST_SOCKETS:
+            # A reservation outlives the process that made it; and it is for all protocols and addresses at once.
+            self._long.discard(have)
+            reserved.remove(set(_numbers(have)).difference(*map(_numbers, self._long)))
+            return
         if sockets is None:
             return
         for held in sockets:
             held.close()
-        if have in self._long:
-            self._long.remove(have)
-            reserved.remove(have.port, have.count)
-            return
         for port in _numbers(have):
             self._short[have.protocol, port].remove(have)
             if not self._short[have.protocol, port]:

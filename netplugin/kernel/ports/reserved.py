@@ -14,9 +14,9 @@ def add(first: int, count: int) -> None:
     _write(_read() | set(range(first, first + count)))
 
 
-def remove(first: int, count: int) -> None:
-    """The run is not reserved."""
-    _write(_read() - set(range(first, first + count)))
+def remove(ports: set[int]) -> None:
+    """The ports are not reserved."""
+    _write(_read() - ports)
 
 
 def _read() -> set[int]:
