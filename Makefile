@@ -4,7 +4,7 @@
 ENGINE = docker-20.10
 FIREWALL = auto
 
-.PHONY: help up down test integration lint format docs
+.PHONY: help up down test integration plugins lint format docs
 
 help: ## Print this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -20,6 +20,9 @@ test: ## Everything that CI runs, including its own set-up; PYTEST="-k words" na
 
 integration: ## The integration tests on ENGINE=docker-20.10|docker-26.1|docker-28.5, with FIREWALL=nftables|iptables
 	@scripts/test --engine=$(ENGINE) --firewall=$(FIREWALL) $(PYTEST)
+
+plugins: ## Build the managed plugins for `docker plugin create`: build/plugins/pynet, build/plugins/pyvol
+	@scripts/plugins
 
 lint: ## Style and types only; `make test` has them too
 	.venv/bin/ruff check .
