@@ -4,7 +4,7 @@
 ENGINE = docker-20.10
 FIREWALL = auto
 
-.PHONY: help up down test integration bench chaos lint format docs
+.PHONY: help up down test integration plugins bench chaos lint format docs
 
 help: ## Print this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -26,6 +26,9 @@ chaos: ## 200 times kill -9 at random moments; CHAOS_SEED=… repeats a run
 
 integration: ## The integration tests on ENGINE=docker-20.10|docker-26.1|docker-28.5, with FIREWALL=nftables|iptables
 	@scripts/test --engine=$(ENGINE) --firewall=$(FIREWALL) $(PYTEST)
+
+plugins: ## Build the managed plugins for `docker plugin create`: build/plugins/pynet, build/plugins/pyvol
+	@scripts/plugins
 
 lint: ## Style and types only; `make test` has them too
 	.venv/bin/ruff check .

@@ -25,7 +25,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--confined", action="store_true", help="plugins with the rights that their systemd units leave them"
     )
+    group.addoption("--managed", action="store_true", help="the managed plugins too, which `make plugins` has built")
     group.addoption("--volume-driver", default="pyvol", help="local tries the harness without pyvol")
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Managed plugins take minutes to build: they are tried when asked for."""
+    return True if collection_path.name == "test_managed.py" and not config.getoption("--managed") else None
 
 
 def is_worker(config: pytest.Config) -> bool:

@@ -18,9 +18,8 @@ def test_pynet_works_with_the_firewall_that_was_asked_for(host: Host) -> None:
     if host.drivers.network != "pynet" or host.drivers.firewall == "auto":
         return
     host.docker("network", "create", "-d", host.drivers.network, "n1")
-    rules = {"iptables": host.run("iptables-save"), "nftables": host.run("nft", "list", "tables")}
-    found = {name for name, text in rules.items() if "pynet" in text.lower()}
-    assert found == {host.drivers.firewall}
+    # A chain of iptables is there with both: dockerd's own policy must be answered where it stands.
+    assert ("pynet" in host.run("nft", "list", "tables")) == (host.drivers.firewall == "nftables")
 
 
 @pytest.mark.everywhere
