@@ -265,3 +265,22 @@ def test_ours_move_behind_a_docker_user_that_came_later(rules, wanted, program):
         "-A FORWARD -j DOCKER-USER",
         "-A FORWARD -j PYNET-FORWARD",
     ]
+
+
+def test_a_docker_user_that_came_while_nobody_looked_still_comes_first(rules, wanted, program):
+    assert list(rules.owned()) == []
+    run(program, "-N", "DOCKER-USER")
+    run(program, "-A", "FORWARD", "-j", "DOCKER-USER")
+    rules.ensure(wanted[0])
+    assert run(program, "-S", "FORWARD").splitlines()[1:] == [
+        "-A FORWARD -j DOCKER-USER",
+        "-A FORWARD -j PYNET-FORWARD",
+    ]
+    run(program, "-D", "FORWARD", "-j", "DOCKER-USER")
+    run(program, "-I", "FORWARD", "-i", "docker0", "-j", "ACCEPT")
+    run(program, "-I", "FORWARD", "-j", "DOCKER-USER")
+    rules.ensure(wanted[1])
+    assert run(program, "-S", "FORWARD").splitlines()[1:3] == [
+        "-A FORWARD -j DOCKER-USER",
+        "-A FORWARD -j PYNET-FORWARD",
+    ]

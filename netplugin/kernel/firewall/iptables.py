@@ -20,6 +20,7 @@ from pluginkit.errors import CommandError
 _PROGRAM: dict[Family, str] = {"ipv4": "iptables", "ipv6": "ip6tables"}
 _OWNED = re.compile(r"(PYNET-[A-Z]+)-([ne][0-9A-Za-z]{8})")
 _LOCK_WAIT_S = 10
+_FORWARD = ("filter", "FORWARD")
 # The owner under which base chains are listed that no network is left to need.
 _NOBODY = "nobody"
 
@@ -56,7 +57,11 @@ class Iptables:
             fresh = self._remembered is None
             have = self._read() if self._remembered is None else self._remembered
             try:
-                self._apply(change(have))
+                batch = change(have)
+                if batch.text() and not fresh:
+                    # Where ours stand among the rules of others, who tell nobody, is looked at anew each time.
+                    batch = change({**have, _FORWARD: self._read_forward()})
+                self._apply(batch)
             except CommandError:
                 self._remembered = None
                 if fresh:
@@ -117,6 +122,14 @@ class Iptables:
         jumps = all(is_first(jump.rule, have.get((jump.table, jump.parent), ())) for jump in self._base.jumps)
         return chains and jumps and all((chain.table, chain.name) in have for chain in self._base.chains)
 
+    def _read_forward(self) -> tuple[str, ...]:
+        argv = [_PROGRAM[self._family], "--wait", str(_LOCK_WAIT_S), "-S", "FORWARD"]
+        known: list[str] = []
+        for line in run(argv, timeout_s=_LOCK_WAIT_S + 5).stdout.splitlines():
+            if line.startswith("-A "):
+                _note(line.split(" ", 2)[2], known)
+        return tuple(known)
+
     def _read(self) -> Rules:
         rules: dict[tuple[str, str], list[str]] = {}
         table = ""
@@ -127,11 +140,17 @@ class Iptables:
                 rules[table, line[1:].split(" ", 1)[0]] = []
             elif line.startswith("-A "):
                 _, name, rule = line.split(" ", 2)
-                known = rules[table, name]
-                # Of others' chains only our jumps matter, and what stands before them.
-                if name.startswith("PYNET-") or "-j PYNET-" in rule or len(known) < 2:
-                    known.append(rule)
+                if name.startswith("PYNET-"):
+                    rules[table, name].append(rule)
+                else:
+                    _note(rule, rules[table, name])
         return {place: tuple(known) for place, known in rules.items()}
+
+
+def _note(rule: str, known: list[str]) -> None:
+    """Of others' chains only our jumps are known, and what stands before them."""
+    if "-j PYNET-" in rule or len(known) < 2:
+        known.append(rule)
 
 
 def _of(owner: str, rules: Rules) -> list[tuple[str, str]]:
