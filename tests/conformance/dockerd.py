@@ -225,7 +225,8 @@ REFUSALS = (
     Refusal("IpamDriver.RequestAddress", _unknown_pool, "is not known", "it was refused"),
     Refusal("NetworkDriver.GwAllocCheck", _has_flag, "there is no such option", "the recorder took any"),
     Refusal("NetworkDriver.CreateNetwork", _has_flag, "there is no such option", "the recorder took any"),
-    Refusal("VolumeDriver.Create", _has_option("type", "fail"), "there is no such option", "the recorder took any"),
+    Refusal("VolumeDriver.Create", _has_option("fail"), "there is no such option", "the recorder took any"),
+    Refusal("VolumeDriver.Create", _has_option("type"), "it takes none or bind", "the recorder took any"),
     Refusal(
         "VolumeDriver.Create",
         lambda _, request: (request.get("Opts") or {}).get("size") == "5M",
