@@ -11,6 +11,8 @@ class Metrics:
     """What a plugin counts; every name starts with the plugin's."""
 
     def __init__(self, plugin: str) -> None:
+        self._plugin = plugin
+        self._measured: dict[str, Gauge] = {}
         self._registry = CollectorRegistry()
         self._requests = Counter(
             f"{plugin}_requests", "Requests answered.", ["method", "outcome"], registry=self._registry
@@ -51,6 +53,12 @@ class Metrics:
     def drifted(self) -> None:
         """One more drift was seen."""
         self._drifts.inc()
+
+    def measured(self, name: str, text: str, value: float) -> None:
+        """The plugin's own gauge `name` stands at `value`."""
+        if name not in self._measured:
+            self._measured[name] = Gauge(f"{self._plugin}_{name}", text, registry=self._registry)
+        self._measured[name].set(value)
 
     def text(self) -> bytes:
         """Return all of it in the Prometheus text format."""

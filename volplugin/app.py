@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pluginkit.errors import PluginError
+from pluginkit.log import failure
 from pluginkit.metrics import Metrics
 from pluginkit.reconcile import Kernel
 from pluginkit.server import create_app
 from pluginkit.service import Running
 from pluginkit.store import Store
+from volplugin.capacity import NEVER, Overcommit
 from volplugin.driver import ATTACHMENT, VOLUME, VolumeDriver
 from volplugin.kernel import mounts
 from volplugin.kernel.backing import BackingFiles
@@ -22,6 +26,8 @@ from volplugin.kernel.sources import SourceDirectories
 from volplugin.kernel.usage import Usage
 from volplugin.plan import Layout
 from volplugin.resources import BackingFile, BindMount, Filesystem, LoopDevice, Mount, SourceDirectory
+
+log = logging.getLogger(__name__)
 
 STATE_FILE = "pyvol.db"
 
@@ -34,6 +40,7 @@ class Config:
     mount_root: Path
     bind_roots: tuple[Path, ...]
     default_size: int
+    overcommit: Overcommit = NEVER
 
 
 def check(config: Config) -> None:
@@ -69,11 +76,20 @@ def start(config: Config) -> Running:
     }
     layout = Layout(volumes, config.mount_root)
     usage = Usage(volumes, devices)
-    driver = VolumeDriver(open_store(config.state_dir), layout, kernels, usage, config.default_size)
+    driver = VolumeDriver(open_store(config.state_dir), layout, kernels, usage, config.default_size, config.overcommit)
     metrics = Metrics("pyvol")
 
     def reconcile() -> None:
         metrics.reconciled(driver.reconcile())
+        try:
+            available, growth = driver.disk()
+        except PluginError as exc:
+            failure(log, exc)
+            return
+        metrics.measured("disk_available_bytes", "Bytes available on the disk of the volumes.", available)
+        metrics.measured("volumes_growth_bytes", "Bytes by which volumes may still grow to their sizes.", growth)
+        if growth > available:
+            log.warning("volumes may still grow by %d bytes, and the disk has %d available", growth, available)
 
     reconcile()
     return Running(create_app("pyvol", ["VolumeDriver"], driver.methods(), metrics), reconcile)

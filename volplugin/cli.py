@@ -11,6 +11,7 @@ import typer
 
 from pluginkit import log
 from pluginkit.errors import PluginError
+from volplugin.capacity import Overcommit, parse_overcommit
 
 app = typer.Typer(
     help="Docker volume driver: local volumes with a hard size, and directories of the host within bounds.",
@@ -52,6 +53,13 @@ def _parse_size(text: str) -> int:
     return size
 
 
+def _parse_overcommit(text: str) -> Overcommit:
+    try:
+        return parse_overcommit(text)
+    except ValueError as exc:
+        raise typer.BadParameter(f"{text} is not never, always or ratio:N with N from 1 to 1000") from exc
+
+
 @app.command()
 def serve(
     socket: Annotated[
@@ -82,6 +90,15 @@ def serve(
             envvar="PYVOL_DEFAULT_SIZE", parser=_parse_size, metavar="SIZE", help="Size of a volume without -o size."
         ),
     ] = "1GiB",  # type: ignore[assignment] # Typer parses the default, too
+    overcommit: Annotated[
+        Overcommit,
+        typer.Option(
+            envvar="PYVOL_OVERCOMMIT",
+            parser=_parse_overcommit,
+            metavar="never|ratio:N|always",
+            help="Whether volumes may together grow beyond the disk, or to how many times what it has available.",
+        ),
+    ] = "never",  # type: ignore[assignment] # Typer parses the default, too
     reconcile_every: Annotated[
         float,
         typer.Option(envvar="PYVOL_RECONCILE_EVERY", min=5.0, help="Seconds between checks of devices and mounts."),
@@ -100,6 +117,7 @@ def serve(
         mount_root=(mount_root or state_dir / "mnt").resolve(),
         bind_roots=tuple(root.absolute() for root in bind_root or ()),
         default_size=default_size,
+        overcommit=overcommit,
     )
     try:
         service.serve(

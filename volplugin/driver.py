@@ -9,7 +9,9 @@ asked.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Protocol
@@ -21,7 +23,8 @@ from pluginkit.log import failure
 from pluginkit.reconcile import Kernel, Outcome, Planned, Reconciler
 from pluginkit.server import Method
 from pluginkit.store import Kind, Store
-from volplugin.options import DEFAULT_SIZE_BYTES, differing, parse_options, shown
+from volplugin import capacity
+from volplugin.options import DEFAULT_SIZE_BYTES, Loop, differing, parse_options, shown
 from volplugin.plan import Layout
 from volplugin.records import Attachment, Volume, parse_caller_id, parse_name
 from volplugin.resources import BindMount, Mount
@@ -53,6 +56,12 @@ class Usage(Protocol):
     def space(self, mount: Mount | BindMount) -> dict[str, int | bool]:
         """Return the bytes that the volume takes. Raises: KernelError."""
 
+    def available(self) -> int:
+        """Return the bytes that volumes may still take of the disk. Raises: KernelError."""
+
+    def allocated(self, mount: Mount | BindMount) -> int:
+        """Return the bytes that the volume takes of the disk. Raises: KernelError."""
+
     def volumes(self) -> list[str]:
         """Return the names of the volumes whose data is there, recorded or not."""
 
@@ -67,6 +76,7 @@ class VolumeDriver:
         kernels: Mapping[type[Any], Kernel],
         usage: Usage,
         default_size: int = DEFAULT_SIZE_BYTES,
+        overcommit: capacity.Overcommit = capacity.NEVER,
         engine: Callable[[], str] = caller.current,
         engine_runs: Callable[[str], bool] = caller.is_running,
     ) -> None:
@@ -75,6 +85,9 @@ class VolumeDriver:
         self._layout = layout
         self._usage = usage
         self._default_size = default_size
+        self._overcommit = overcommit
+        self._admission = threading.Lock()
+        self._making: dict[str, Volume] = {}
         self._engine = engine
         self._engine_runs = engine_runs
         self._locks = Locks()
@@ -112,7 +125,8 @@ class VolumeDriver:
             self._reconciler.transition(self._volumes, name, None)
             # Two moves: a volume that may be made from nothing, and one that has been made and may not be again.
             volume = Volume(name, options)
-            self._reconciler.transition(self._volumes, name, volume)
+            with self._admitted(volume):
+                self._reconciler.transition(self._volumes, name, volume)
             created_at = datetime.now(UTC).replace(microsecond=0)
             volume = replace(volume, created_at=created_at)
             self._reconciler.transition(self._volumes, name, volume)
@@ -189,6 +203,39 @@ class VolumeDriver:
             for name in set(self._usage.volumes()) - {row.id for row in rows}:
                 log.warning("there is data of a volume %s that no record knows: it is left alone", name)
         return replace(outcome, failures=(*failures, *outcome.failures))
+
+    def disk(self) -> tuple[int, int]:
+        """Return the bytes available on the disk, and those by which volumes may still grow.
+
+        Raises: KernelError, StateError, Unavailable.
+        """
+        return self._usage.available(), capacity.growth(self._claims())
+
+    @contextmanager
+    def _admitted(self, volume: Volume) -> Iterator[None]:
+        """Inside the block the volume, which fits on the disk as the policy says, counts as one of the volumes.
+
+        Raises: Exhausted: it does not fit.
+        """
+        if isinstance(volume.options, Loop):
+            # Others are created meanwhile, and must not be promised the same space.
+            with self._admission:
+                claims = self._claims()
+                capacity.check(self._overcommit, self._usage.available(), claims, volume.name, volume.options.size)
+                self._making[volume.name] = volume
+        try:
+            yield
+        finally:
+            with self._admission:
+                self._making.pop(volume.name, None)
+
+    def _claims(self) -> Sequence[capacity.Claim]:
+        recorded = {row.id: row.current or row.next for row in self._store.rows(VOLUME)}
+        return [
+            capacity.Claim(volume.options.size, self._usage.allocated(self._layout.mount(volume)))
+            for volume in (recorded | self._making).values()
+            if volume is not None and isinstance(volume.options, Loop)
+        ]
 
     def _settle_creates(self) -> Iterator[Exception]:
         """Volumes whose Create was cut short between its two moves are gone: nobody was told of them."""

@@ -87,7 +87,7 @@ class FakeKernel:
 
     def remove(self, want: Resource) -> None:
         """The object is not there."""
-        users = [have.key for have in self.objects.values() if want.key in self._needs(have)]
+        users = [have.key for have in tuple(self.objects.values()) if want.key in self._needs(have)]
         if users:
             raise KernelError("remove", f"{want.key} in use by {users}", errno.EBUSY)
         self.objects.pop(want.key, None)

@@ -219,8 +219,14 @@ class VolumeWorld(PluginWorld):
     def engine_runs(self, engine: str) -> bool:
         return engine == self.engine
 
-    def space(self, mount: Mount | BindMount) -> dict[str, int]:
+    def space(self, mount: Mount | BindMount) -> dict[str, int | bool]:
         return {}
+
+    def available(self) -> int:
+        return 1 << 50
+
+    def allocated(self, mount: Mount | BindMount) -> int:
+        return 0
 
     def volumes(self) -> list[str]:
         return [have.path.parent.name for have in self.kernel.objects.values() if isinstance(have, Filesystem)]

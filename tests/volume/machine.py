@@ -67,6 +67,7 @@ class Machine:
         self.running = {self.engine}
         self.containers: dict[str, str] = {}
         self.asked = 0
+        self.disk_bytes = 1 << 50
         self.start()
 
     def start(self) -> None:
@@ -114,6 +115,12 @@ class Machine:
         if isinstance(mount, Mount) and ("filesystem", str(mount.path)) not in self.kernel.objects:
             raise KernelError("look at", str(mount.path), errno.ENOENT)
         return {}
+
+    def available(self) -> int:
+        return self.disk_bytes
+
+    def allocated(self, mount: Mount | BindMount) -> int:
+        return 0
 
     def volumes(self) -> list[str]:
         return [have.path.parent.name for have in self.kernel.objects.values() if isinstance(have, Filesystem)]

@@ -9,7 +9,7 @@ from itertools import count
 import pytest
 
 from pluginkit import wire
-from pluginkit.errors import BadRequest, Conflict, KernelError, NotFound, PluginError, Unavailable
+from pluginkit.errors import BadRequest, Conflict, Exhausted, KernelError, NotFound, PluginError, Unavailable
 from pluginkit.reconcile import Outcome
 from tests.volume.machine import Machine
 from volplugin.driver import VOLUME
@@ -292,3 +292,38 @@ def test_the_records_are_in_the_file(machine: Machine) -> None:
     machine.create("v", size="64M")
     machine.restart()
     assert machine.status("v")["size"] == "64MiB"
+
+
+def test_what_does_not_fit_on_the_disk_is_refused_and_leaves_nothing(machine: Machine) -> None:
+    machine.disk_bytes = 3 << 30
+    machine.create("v", size="2G")
+    with pytest.raises(Exhausted, match=r"w with 2GiB: the disk has 3\.0GiB available, .* grow by 2\.0GiB"):
+        machine.create("w", size="2G")
+    assert machine.names() == ["v"]
+    assert machine.driver.disk() == (3 << 30, 2 << 30)
+    machine.create("w", size="1G")
+    machine.create("b", backend="bind", source="/srv")
+    machine.remove("v")
+    machine.create("x", size="2G")
+    machine.is_settled()
+
+
+def test_the_same_space_is_not_promised_twice(machine: Machine) -> None:
+    machine.disk_bytes = 3 << 30
+    made: list[str] = []
+
+    def make(name: str) -> None:
+        try:
+            machine.create(name, size="1G")
+            made.append(name)
+        except Exhausted:
+            pass
+
+    threads = [threading.Thread(target=make, args=(f"v{number}",)) for number in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(made) == machine.names()
+    assert len(made) == 3
+    machine.is_settled()

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.plugin_process import until
+from tests.unit.plugin_process import UnixConnection, until
 from tests.volume.conftest import attached_below, mounted_below
 from tests.volume.service import PYVOL, Engine, Service, exchange, serve_argv
 
@@ -213,7 +213,7 @@ def test_connections_that_say_nothing_harm_nobody(service: Service) -> None:
 def test_many_volumes_by_many_clients(service: Service) -> None:
     def live(number: int) -> None:
         name = f"v{number}"
-        service.call("Create", Name=name)
+        service.call("Create", Name=name, Opts={"size": "16M"})
         place = Path(service.call("Mount", Name=name, ID="c1")["Mountpoint"])
         (place / "name").write_text(name)
         service.call("Mount", Name=name, ID="c2")
@@ -271,6 +271,26 @@ def test_bind_roots_come_from_the_environment(
             service.call("Create", Name=name, Opts={"backend": "bind", "source": str(tmp_path / name)})
     finally:
         service.kill()
+
+
+def test_more_than_the_disk_is_promised_only_if_the_administrator_says_so(
+    mount_namespace: None, tmp_path: Path
+) -> None:
+    for policy, status in (("never", 500), ("always", 200)):
+        (tmp_path / policy).mkdir()
+        service = Service(tmp_path / policy, "--overcommit", policy)
+        try:
+            got, answer = service.ask("Create", {"Name": "v", "Opts": {"size": "1T"}})
+            assert got == status
+            assert policy == "always" or answer["Err"].startswith("cannot create v with 1TiB: the disk has ")
+            connection = UnixConnection(service.socket)
+            connection.request("GET", "/metrics")
+            text = connection.getresponse().read().decode()
+            connection.close()
+            assert "pyvol_disk_available_bytes" in text
+            assert "pyvol_volumes_growth_bytes 0.0" in text
+        finally:
+            service.kill()
 
 
 def test_the_command_line_explains_itself() -> None:

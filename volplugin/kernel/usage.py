@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from volplugin.kernel import backing, loopctl, mountinfo
@@ -50,6 +51,30 @@ class Usage:
                 if number is not None:
                     found["direct_io"] = loopctl.is_direct(number)
         return found
+
+    def available(self) -> int:
+        """Return the bytes that a file below the directory may still take of its disk.
+
+        Raises: KernelError: it cannot be looked at.
+        """
+        with refused("look at", self._volumes):
+            # It is made with the first volume.
+            there = next(path for path in (self._volumes, *self._volumes.parents) if path.exists())
+            visible = os.statvfs(there)
+        return visible.f_bavail * visible.f_frsize
+
+    def allocated(self, mount: Mount | BindMount) -> int:
+        """Return the bytes that a backing file takes of the host's disk, also while it is being made; 0 without one.
+
+        Raises: KernelError: it cannot be looked at.
+        """
+        if isinstance(mount, BindMount):
+            return 0
+        with refused("look at", mount.path):
+            for path in (mount.path, mount.path.with_name(mount.path.name + backing.NEW)):
+                with suppress(FileNotFoundError):
+                    return path.stat().st_blocks * 512
+        return 0
 
     def volumes(self) -> list[str]:
         """Return the names of the volumes that have a finished backing file, recorded or not."""
