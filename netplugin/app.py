@@ -69,9 +69,9 @@ class Plugin:
     def __init__(self, state_dir: Path, firewall: Name, pools: PoolConfig = DEFAULT_POOLS) -> None:
         """The kernel is as the records say, and the app answers from now on."""
         self._netlink = Netlink()
-        self._nfnetlink = Nfnetlink()
-        self._ports = PortHolder()
         activity = Activity()
+        self._nfnetlink = Nfnetlink(activity.mark)
+        self._ports = PortHolder()
         backend = BACKENDS[firewall]
         families = families_of_kernel()
         # Both backends' modules are always there: what the one left behind is swept when the other takes over.

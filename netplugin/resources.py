@@ -128,7 +128,8 @@ class BaseChain:
 class Base:
     """The chains that all rulesets of a family hang on, and the jumps that lead to them from the built-in chains.
 
-    Each jump stands at the head of its parent, before everything of others but the administrator's DOCKER-USER.
+    Each jump stands first in its parent, before everything of others; in FORWARD right behind DOCKER-USER, if that is
+    there.
     """
 
     chains: tuple[BaseChain, ...]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from pluginkit.errors import CommandError
@@ -29,10 +29,11 @@ def run(
     timeout_s: float = 20.0,
     accept: Sequence[int] = (0,),
     pass_fds: Sequence[int] = (),
+    started: Callable[[int], None] = lambda _pid: None,
 ) -> Completed:
     """The program has ended with one of the exit codes in `accept`, or CommandError says why not.
 
-    A program that outlives `timeout_s` is killed first.
+    A program that outlives `timeout_s` is killed first. started: called with its pid before it is given `stdin`.
 
     Raises: CommandError: not found, timed out, or another exit code; the message carries the last line of stderr.
     """
@@ -40,24 +41,29 @@ def run(
     path = ":".join(part for part in (os.environ.get("PATH"), _SEARCH_PATH) if part)
     environment = {**os.environ, "LC_ALL": "C", "PATH": path}
     try:
-        done = subprocess.run(
+        with subprocess.Popen(
             list(argv),
-            input=stdin,
-            capture_output=True,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             encoding="utf-8",
             errors="replace",
-            timeout=timeout_s,
             env=environment,
-            check=False,
             pass_fds=pass_fds,
-        )
+        ) as program:
+            try:
+                started(program.pid)
+                out, err = program.communicate(stdin, timeout=timeout_s)
+            except BaseException:
+                program.kill()
+                raise
     except subprocess.TimeoutExpired as exc:
         raise CommandError(argv, f"no end after {timeout_s:g} s, killed", None) from exc
     except OSError as exc:
         hint = "; is the package that holds it installed?" if isinstance(exc, FileNotFoundError) else ""
         raise CommandError(argv, f"{exc.strerror}{hint}", None) from exc
-    stderr = done.stderr.strip()
-    if done.returncode not in accept:
-        lines = stderr.splitlines() or done.stdout.strip().splitlines() or ["no message"]
-        raise CommandError(argv, f"{lines[-1]} (exit code {done.returncode})", done.returncode)
-    return Completed(done.returncode, done.stdout, stderr)
+    stderr = err.strip()
+    if program.returncode not in accept:
+        lines = stderr.splitlines() or out.strip().splitlines() or ["no message"]
+        raise CommandError(argv, f"{lines[-1]} (exit code {program.returncode})", program.returncode)
+    return Completed(program.returncode, out, stderr)

@@ -98,9 +98,11 @@ class Monitor:
         kind, body = notice.kind, notice.body
         if kind < 0:
             return "more than could be read"
-        if kind in _NFT_DELETIONS and (b"PYNET-" in body or b"pynet\0" in body) and not self._activity.recent():
+        if self._activity.is_ours(notice.port):
+            return ""
+        if kind in _NFT_DELETIONS and (b"PYNET-" in body or b"pynet\0" in body):
             return "the firewall"
-        if kind == _NFT_MSG_NEWRULE and _stands_first_in_forward(notice) and not self._activity.recent():
+        if kind == _NFT_MSG_NEWRULE and _stands_first_in_forward(notice):
             return "the order of the firewall's rules" if self._is_expected("forwarding", "") else ""
         return ""
 
@@ -120,7 +122,7 @@ def _waiting(netlink: socket.socket) -> Iterator[Message]:
             text = netlink.recv(256 * 1024, socket.MSG_DONTWAIT)
         except OSError as exc:
             if exc.errno == errno.ENOBUFS:
-                yield Message(-1, 0, 0, b"")
+                yield Message(-1, 0, 0, 0, b"")
                 continue
             return
         yield from messages(text)

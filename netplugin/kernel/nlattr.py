@@ -13,11 +13,12 @@ _HEADER = struct.Struct("=IHHII")
 
 @dataclass(frozen=True)
 class Message:
-    """One message that was received."""
+    """One message that was received. port: of whom it answers, or who made the change that it tells of."""
 
     kind: int
     flags: int
     sequence: int
+    port: int
     body: bytes
 
 
@@ -59,6 +60,6 @@ def messages(text: bytes) -> Iterator[Message]:
     """Yield the messages of one datagram."""
     offset = 0
     while offset + _HEADER.size <= len(text):
-        length, kind, flags, sequence, _ = _HEADER.unpack_from(text, offset)
-        yield Message(kind, flags, sequence, text[offset + _HEADER.size : offset + length])
+        length, kind, flags, sequence, port = _HEADER.unpack_from(text, offset)
+        yield Message(kind, flags, sequence, port, text[offset + _HEADER.size : offset + length])
         offset += max(_HEADER.size, (length + 3) & ~3)

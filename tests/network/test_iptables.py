@@ -284,3 +284,31 @@ def test_a_docker_user_that_came_while_nobody_looked_still_comes_first(rules, wa
         "-A FORWARD -j DOCKER-USER",
         "-A FORWARD -j PYNET-FORWARD",
     ]
+
+
+BEHIND = {
+    "right behind ours": ([], ["-j DOCKER-USER", "-j PYNET-FORWARD"]),
+    "behind a rule of theirs": (
+        ["-I", "FORWARD", "-i", "lo", "-j", "DROP"],
+        ["-i lo -j DROP", "-j DOCKER-USER", "-j PYNET-FORWARD"],
+    ),
+    "far behind": (
+        ["-I", "FORWARD", "2", "-i", "lo", "-j", "DROP"],
+        ["-i lo -j DROP", "-j DOCKER-USER", "-j PYNET-FORWARD"],
+    ),
+}
+
+
+@pytest.mark.parametrize(("other", "expected"), BEHIND.values(), ids=BEHIND)
+def test_ours_move_behind_a_docker_user_that_stands_behind_them(rules, wanted, program, other, expected):
+    rules.ensure(wanted[0])
+    run(program, "-N", "DOCKER-USER")
+    run(program, "-A", "FORWARD", "-j", "DOCKER-USER")
+    if other:
+        run(program, *other)
+    rules.owned()
+    rules.ensure(wanted[0])
+    order = [line.removeprefix("-A FORWARD ") for line in run(program, "-S", "FORWARD").splitlines()[1:]]
+    assert order == expected
+    rules.owned()
+    assert rules._to_ensure(wanted[0], rules._read()).text() == ""

@@ -59,7 +59,6 @@ DRIFTS = {
 @pytest.mark.parametrize(("command", "what"), DRIFTS.values(), ids=DRIFTS)
 def test_what_others_do_is_noticed_and_put_right(plugin, command, what):
     right = snapshot().splitlines()
-    time.sleep(0.35)  # what we did ourselves must be over: a change is ours for that long
     plugin._monitor.look()
     sh(command)
     assert notice(plugin._monitor).startswith(what)
@@ -77,8 +76,15 @@ def test_what_we_do_is_not_noticed(plugin):
     assert notice(plugin._monitor, 0.5) == ""
 
 
+def test_what_others_do_while_we_do_something_is_noticed(plugin):
+    plugin.engine.publish(port(81, 8081))
+    plugin._monitor.look()
+    plugin.engine.publish(port(80, 8080))
+    sh("iptables -I FORWARD -i lo -j ACCEPT")
+    assert notice(plugin._monitor) == "the order of the firewall's rules"
+
+
 def test_what_others_do_to_their_own_things_is_not_noticed(plugin):
-    time.sleep(0.35)  # as above
     plugin._monitor.look()
     sh("ip link add other type bridge; ip link set other up; ip link del other")
     sh("iptables -A FORWARD -i lo -j ACCEPT; iptables -D FORWARD -i lo -j ACCEPT")

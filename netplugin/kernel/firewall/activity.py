@@ -1,37 +1,36 @@
-"""When this process itself changes the firewall, so that it does not take its own changes for those of others."""
+"""Which changes of the firewall are our own, so that they are not taken for those of others.
+
+The kernel's notice of a change names the netlink port of who made it: a number that a socket gets when it is bound,
+for a program of one socket its pid. Source: netlink(7), nl_pid.
+"""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 
-# Notices of a change arrive while it is made or right after.
-_ECHO_S = 0.3
+# Longer than a notice waits to be read; shorter than it takes until a pid is given to another program.
+_KEPT_S = 10.0
 
 
 class Activity:
-    """Knows whether a change of ours is being made, or was a moment ago."""
+    """The netlink ports from which this plugin, or a program that it ran, changed the firewall of late."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._running = 0
-        self._last = float("-inf")
+        self._ports: dict[int, float] = {}
 
-    @contextmanager
-    def changing(self) -> Iterator[None]:
-        """Inside the block, and a moment longer, `recent` is true."""
+    def mark(self, port: int) -> None:
+        """What comes from `port` in the next ten seconds is ours. To be called before the change is made."""
+        now = time.monotonic()
         with self._lock:
-            self._running += 1
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._running -= 1
-                self._last = time.monotonic()
+            self._ports.pop(port, None)
+            self._ports[port] = now
+            # The oldest stand first.
+            while now - next(iter(self._ports.values())) > _KEPT_S:
+                del self._ports[next(iter(self._ports))]
 
-    def recent(self) -> bool:
-        """Tell whether what was noticed now may be our own doing."""
+    def is_ours(self, port: int) -> bool:
+        """Tell whether a change that was noticed just now, from `port`, was made by this plugin."""
         with self._lock:
-            return self._running > 0 or time.monotonic() - self._last < _ECHO_S
+            return time.monotonic() - self._ports.get(port, float("-inf")) <= _KEPT_S

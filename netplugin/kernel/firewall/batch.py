@@ -9,6 +9,7 @@ from netplugin.resources import BaseChain, Chain, Jump
 Place = tuple[str, str]
 # Rules by table and chain, in the words of iptables-save without the leading "-A CHAIN".
 Rules = dict[Place, tuple[str, ...]]
+_USER = "-j DOCKER-USER"
 
 
 class Batch:
@@ -96,9 +97,9 @@ class Batch:
 
 def is_first(rule: str, rules: Sequence[str]) -> bool:
     """Tell whether `rule` stands where `put_first` would put it."""
-    return rule in rules and rules.index(rule) == _position(rules)
+    return rule in rules and rules.index(rule) == _position([other for other in rules if other != rule])
 
 
-def _position(rules: Sequence[str]) -> int:
-    """Return the place at the head of a chain; the administrator's own word, where Docker keeps it, stays before."""
-    return 1 if rules and rules[0] == "-j DOCKER-USER" else 0
+def _position(others: Sequence[str]) -> int:
+    """Return our place among `others`: first, or right behind the administrator's word, where Docker keeps it."""
+    return others.index(_USER) + 1 if _USER in others else 0

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Iterable
 
 from netplugin.kernel.firewall.activity import Activity
-from netplugin.kernel.firewall.batch import Batch, Rules, is_first
+from netplugin.kernel.firewall.batch import Batch, Place, Rules, is_first
 from netplugin.resources import Base, Family, Ruleset
 from pluginkit.command import run
 from pluginkit.errors import CommandError
@@ -72,8 +72,8 @@ class Iptables:
         text = batch.text()
         if text:
             program = f"{_PROGRAM[self._family]}-restore"
-            with self._activity.changing():
-                run([program, "--noflush", "--wait", str(_LOCK_WAIT_S)], stdin=text, timeout_s=_LOCK_WAIT_S + 5)
+            argv = [program, "--noflush", "--wait", str(_LOCK_WAIT_S)]
+            run(argv, stdin=text, timeout_s=_LOCK_WAIT_S + 5, started=self._activity.mark)
         self._remembered = batch.after
 
     def _to_ensure(self, want: Ruleset, have: Rules) -> Batch:
@@ -127,7 +127,7 @@ class Iptables:
         known: list[str] = []
         for line in run(argv, timeout_s=_LOCK_WAIT_S + 5).stdout.splitlines():
             if line.startswith("-A "):
-                _note(line.split(" ", 2)[2], known)
+                _note(line.split(" ", 2)[2], known, _FORWARD)
         return tuple(known)
 
     def _read(self) -> Rules:
@@ -143,13 +143,13 @@ class Iptables:
                 if name.startswith("PYNET-"):
                     rules[table, name].append(rule)
                 else:
-                    _note(rule, rules[table, name])
+                    _note(rule, rules[table, name], (table, name))
         return {place: tuple(known) for place, known in rules.items()}
 
 
-def _note(rule: str, known: list[str]) -> None:
-    """Of others' chains only our jumps are known, and what stands before them."""
-    if "-j PYNET-" in rule or len(known) < 2:
+def _note(rule: str, known: list[str], place: Place) -> None:
+    """Of others' chains only our jumps are known, and whether they stand first; of FORWARD, where it counts, all."""
+    if place == _FORWARD or "-j PYNET-" in rule or len(known) < 2:
         known.append(rule)
 
 

@@ -9,7 +9,7 @@ import errno
 import socket
 import struct
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
@@ -123,10 +123,12 @@ class Batch:
 class Nfnetlink:
     """An nfnetlink socket, opened when first needed; threads may share it and take turns, as in the kernel.
 
-    It stays open: to close one waits until the kernel has freed all that was deleted, 10 to 20 ms.
+    It stays open: to close one waits until the kernel has freed all that was deleted, 10 to 20 ms. changing: called
+    with the socket's netlink port before each change.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, changing: Callable[[int], None] = lambda _port: None) -> None:
+        self._changing = changing
         self._turn = threading.Lock()
         self._socket: socket.socket | None = None
 
@@ -193,6 +195,7 @@ class Nfnetlink:
         errors: dict[int, int] = {}
         with self._request("change", "the sets of nf_tables") as netlink:
             netlink.setsockopt(socket.SOL_SOCKET, _SO_SNDBUFFORCE, max(len(text) + 4096, _SEND_BYTES))
+            self._changing(netlink.getsockname()[0])
             netlink.send(text)
             while True:
                 for answer in _received(netlink):
@@ -239,6 +242,7 @@ def ifname(name: str) -> bytes:
 def _opened() -> socket.socket:
     netlink = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_NETFILTER)
     try:
+        netlink.bind((0, 0))
         netlink.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _ANSWER_BYTES)
         # The answer is there when the request has been sent; only a bug of ours could wait for it.
         netlink.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", 10, 0))

@@ -46,7 +46,7 @@ class Nftables:
 
     def ensure(self, want: NftRuleset | NftPorts) -> None:
         """What is wanted is in the table."""
-        with self._turn, self._activity.changing():
+        with self._turn:
             if isinstance(want, NftRuleset):
                 if self._rulesets.get(want.owner) != want:
                     self._put_rules(want)
@@ -55,7 +55,7 @@ class Nftables:
 
     def remove(self, want: NftRuleset | NftPorts) -> None:
         """Nothing of the owner is in the table; with the last ruleset the table is gone."""
-        with self._turn, self._activity.changing():
+        with self._turn:
             if isinstance(want, NftPorts):
                 gone = self._ports.pop(want.owner, {})
                 self._change(gone, {})
@@ -150,13 +150,16 @@ class Nftables:
 
     def _nft(self, text: str) -> None:
         try:
-            run(["nft", "-f", "-"], stdin=text, timeout_s=_TIMEOUT_S)
+            self._run(text)
         except CommandError:
             # The table may have gone since it was laid; with it laid again everything can be said.
             self._laid = False
             if text.startswith(self._base.text):
                 raise
-            run(["nft", "-f", "-"], stdin=self._base.text + text, timeout_s=_TIMEOUT_S)
+            self._run(self._base.text + text)
+
+    def _run(self, text: str) -> None:
+        run(["nft", "-f", "-"], stdin=text, timeout_s=_TIMEOUT_S, started=self._activity.mark)
 
     def _count_rules(self) -> dict[str, int]:
         """Return the number of rules by chain; {} without the table."""
