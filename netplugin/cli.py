@@ -3,43 +3,19 @@
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 
 from pluginkit import log
+from pluginkit.cli import create_cli, told_in_one_line
 from pluginkit.errors import PluginError, Unavailable
 
 _ANSWER_TIMEOUT_S = 30.0
 SOCKET = Path("/run/docker/plugins/pynet.sock")
 
-app = typer.Typer(
-    help="Docker network driver: bridges with NAT and published ports.",
-    no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-
-
-def _print_version(wanted: bool) -> None:
-    if wanted:
-        from importlib.metadata import version
-
-        typer.echo(f"pynet {version('pynet-pyvol')}")
-        raise typer.Exit
-
-
-@app.callback()
-def _root(
-    _version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
-    ] = False,
-) -> None:
-    """Docker network driver: bridges with NAT and published ports."""
+app = create_cli("pynet", "Docker network driver: bridges with NAT and published ports.")
 
 
 @app.command()
@@ -73,7 +49,7 @@ def serve(
     from netplugin.kernel import probe
     from pluginkit import listener, service
 
-    try:
+    with told_in_one_line("pynet"):
         pools = PoolConfig(tuple(map(parse_pool_range, pool))) if pool else plugin.DEFAULT_POOLS
         backend = probe.firewall() if firewall == "auto" else firewall
         # Held, by its descriptor, until this process and its worker end.
@@ -88,9 +64,6 @@ def serve(
                 start=lambda: plugin.start(state_dir, backend, pools),
             )
         )
-    except PluginError as exc:
-        typer.echo(f"pynet: {exc}", err=True)
-        sys.exit(1)
 
 
 @app.command()
@@ -107,11 +80,8 @@ def release_pool(
     socket: Annotated[Path, typer.Option(envvar="PYNET_SOCKET", help="Unix socket of the running pynet.")] = SOCKET,
 ) -> None:
     """Free a pool of --ipam-driver pynet whose network the engine no longer knows."""
-    try:
+    with told_in_one_line("pynet"):
         _post(socket, "IpamDriver.ReleasePool", {"PoolID": pool})
-    except PluginError as exc:
-        typer.echo(f"pynet: {exc}", err=True)
-        sys.exit(1)
 
 
 def _post(path: Path, method: str, request: dict[str, Any]) -> dict[str, Any]:

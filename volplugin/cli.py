@@ -3,41 +3,18 @@
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from pluginkit import log
-from pluginkit.errors import PluginError
+from pluginkit.cli import create_cli, told_in_one_line
 from volplugin.capacity import Overcommit, parse_overcommit
 
-app = typer.Typer(
-    help="Docker volume driver: local volumes with a hard size, and directories of the host within bounds.",
-    no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+app = create_cli(
+    "pyvol", "Docker volume driver: local volumes with a hard size, and directories of the host within bounds."
 )
-
-
-def _print_version(wanted: bool) -> None:
-    if wanted:
-        from importlib.metadata import version
-
-        typer.echo(f"pyvol {version('pynet-pyvol')}")
-        raise typer.Exit
-
-
-@app.callback()
-def _root(
-    _version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
-    ] = False,
-) -> None:
-    """Docker volume driver: local volumes with a hard size, and directories of the host within bounds."""
 
 
 def _parse_size(text: str) -> int:
@@ -119,7 +96,7 @@ def serve(
         default_size=default_size,
         overcommit=overcommit,
     )
-    try:
+    with told_in_one_line("pyvol"):
         service.serve(
             service.Service(
                 name="pyvol",
@@ -130,9 +107,6 @@ def serve(
                 start=lambda: plugin.start(config),
             )
         )
-    except PluginError as exc:
-        typer.echo(f"pyvol: {exc}", err=True)
-        sys.exit(1)
 
 
 @app.command()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import sqlite3
 import tempfile
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -38,7 +39,7 @@ class MortalStore(Store):
         self._steps.take(None)
 
 
-class World:
+class World(ABC):
     """One machine with one plugin. Lives in a directory of its own; a subclass says which plugin."""
 
     planned: ClassVar[tuple[Planned[Any], ...]]
@@ -53,17 +54,17 @@ class World:
         """Every kind of record in the state file, planned or not."""
         return tuple(planned.kind for planned in self.planned)
 
+    @abstractmethod
     def make_kernel(self) -> FakeKernel:
         """Return an empty kernel in which `self.steps` are counted."""
-        raise NotImplementedError
 
+    @abstractmethod
     def assemble(self) -> None:
         """The plugin is put together over `self.store` and `self.kernel`, and has not reconciled yet."""
-        raise NotImplementedError
 
+    @abstractmethod
     def reconcile(self) -> Outcome:
         """The machine has been reconciled."""
-        raise NotImplementedError
 
     def outlives_the_process(self, resource: Resource) -> bool:
         """Tell whether `resource` is still there when the plugin is not."""

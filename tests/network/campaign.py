@@ -12,7 +12,7 @@ import time
 
 from tests.network.engine import port
 from tests.network.sandboxes import Sandbox
-from tests.network.serving import Cut, Serving
+from tests.serving import Serving
 
 NETWORKS_EACH, ENDPOINTS_EACH = 2, 4
 SINGLE_PORTS = range(20000, 20006)
@@ -161,8 +161,8 @@ class Engine(threading.Thread):
         """Return the answer; None: it was an error, or never came and was not asked for again."""
         while True:
             try:
-                status, answer = self.serving.post(method, body)
-            except (Cut, OSError):
+                status, answer = self.serving.ask(f"NetworkDriver.{method}", body)
+            except OSError:
                 forgotten = self.random.random() < 0.3
                 self.parked.set()
                 while not self.gate.wait(0.05) and not self.stopping:

@@ -1,19 +1,15 @@
-"""A network namespace for each test that asks for one."""
+"""A network namespace for each test that asks for one, and what most want in it."""
 
 import ctypes
 import os
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-CLONE_NEWNET = 0x40000000
-LIBC = ctypes.CDLL(None, use_errno=True)
-
-
-def enter(descriptor: int) -> None:
-    if LIBC.setns(descriptor, CLONE_NEWNET):
-        raise OSError(ctypes.get_errno(), "setns")
+from netplugin.kernel.netlink import Netlink
+from tests.network.sandboxes import CLONE_NEWNET, LIBC, Container, enter, lan
 
 
 @pytest.fixture
@@ -33,3 +29,16 @@ def netns() -> Iterator[None]:
 @pytest.fixture
 def state_dir(tmp_path: Path) -> Path:
     return tmp_path / "state"
+
+
+@pytest.fixture
+def netlink(netns: None) -> Iterator[Netlink]:
+    with closing(Netlink()) as netlink:
+        yield netlink
+
+
+@pytest.fixture
+def containers(netlink: Netlink) -> Iterator[list[Container]]:
+    """Three namespaces on one bridge."""
+    with lan(netlink, 3) as containers:
+        yield containers

@@ -1,5 +1,6 @@
 """Endpoints as the engine would have them: network namespaces with the other end of a pair, an address and a route."""
 
+import ctypes
 import os
 import socket
 import subprocess
@@ -13,7 +14,9 @@ from netplugin.kernel.bridge import Bridges
 from netplugin.kernel.links import Veths
 from netplugin.kernel.netlink import Netlink
 from netplugin.resources import Bridge, Veth
-from tests.network.conftest import CLONE_NEWNET, LIBC, enter
+
+CLONE_NEWNET = 0x40000000
+LIBC = ctypes.CDLL(None, use_errno=True)
 
 BRIDGE = "pn-1a2b3c4d"
 GATEWAY4, GATEWAY6 = "10.9.0.1", "fd09::1"
@@ -21,6 +24,11 @@ GATEWAY4, GATEWAY6 = "10.9.0.1", "fd09::1"
 
 def command(*words: str, **options: Any) -> str:
     return subprocess.run(words, capture_output=True, text=True, check=True, **options).stdout
+
+
+def enter(descriptor: int) -> None:
+    if LIBC.setns(descriptor, CLONE_NEWNET):
+        raise OSError(ctypes.get_errno(), "setns")
 
 
 class Sandbox:

@@ -10,28 +10,14 @@ import pytest
 from scapy.layers.inet6 import ICMPv6ND_NA, ICMPv6NDOptDstLLAddr, IPv6
 from scapy.layers.l2 import ARP, Ether
 
-from netplugin.kernel.netlink import Netlink
 from netplugin.kernel.traffic.announce import Announcer
-from tests.network.sandboxes import BRIDGE, command, lan
+from tests.network.sandboxes import BRIDGE, command
 
 pytestmark = pytest.mark.usefixtures("netns")
 
 EVERY_PROTOCOL = 0x0003
 OLD_MAC = "02:42:de:ad:00:02"
 ADDRESS4, ADDRESS6 = IPv4Address("10.9.0.2"), IPv6Address("fd09::2")
-
-
-@pytest.fixture
-def netlink():
-    netlink = Netlink()
-    yield netlink
-    netlink.close()
-
-
-@pytest.fixture
-def containers(netlink):
-    with lan(netlink, 3) as containers:
-        yield containers
 
 
 @pytest.fixture

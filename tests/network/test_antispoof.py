@@ -16,12 +16,11 @@ from scapy.layers.l2 import Dot1Q, Ether
 from scapy.packet import Raw
 
 from netplugin.kernel.firewall.nfnetlink import Nfnetlink
-from netplugin.kernel.netlink import Netlink
 from netplugin.kernel.traffic.antispoof import TABLE, SourceGuards
 from netplugin.kernel.traffic.shaping import Shapers
 from netplugin.resources import Shaper, SourceGuard
 from pluginkit.errors import KernelError, NotFound
-from tests.network.sandboxes import BRIDGE, GATEWAY4, GATEWAY6, command, lan
+from tests.network.sandboxes import BRIDGE, GATEWAY4, GATEWAY6, command
 from tests.network.spoofed_frames import (
     ALLOWED,
     LOCAL,
@@ -45,23 +44,10 @@ WANT = SourceGuard("pnv00000002", MAC, (IPv4Address(OWN4),), (IPv6Address(OWN6),
 
 
 @pytest.fixture
-def netlink():
-    netlink = Netlink()
-    yield netlink
-    netlink.close()
-
-
-@pytest.fixture
 def guards(netlink, containers):
     nfnetlink = Nfnetlink()
     yield SourceGuards(netlink, nfnetlink)
     nfnetlink.close()
-
-
-@pytest.fixture
-def containers(netlink):
-    with lan(netlink, 3) as containers:
-        yield containers
 
 
 class Wire:

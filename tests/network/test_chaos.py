@@ -16,7 +16,7 @@ import pytest
 from netplugin.firewall.backends import Name
 from tests.network.campaign import Engine
 from tests.network.kernel_text import expected, found, records
-from tests.network.serving import Serving
+from tests.serving import Serving
 
 KILLS = int(os.environ.get("CHAOS_KILLS", "10"))
 ENGINES = 3
@@ -31,7 +31,7 @@ def test_killed_at_random_moments(tmp_path: Path, firewall: Name) -> None:
     print(f"CHAOS_SEED={seed} CHAOS_KILLS={KILLS}")
     chance = random.Random(seed)
     empty = found()
-    serving = Serving(tmp_path, firewall)
+    serving = Serving("pynet", tmp_path, "--firewall", firewall, "--reconcile-every", "3600")
     engines = [Engine(number, serving, f"{seed} {number}") for number in range(ENGINES)]
     try:
         serving.start()
@@ -56,14 +56,15 @@ def test_killed_at_random_moments(tmp_path: Path, firewall: Name) -> None:
         for engine in engines:
             engine.join(60)
         for network in records(serving.state_dir)[0]:
-            assert serving.post("DeleteNetwork", {"NetworkID": network.id}) == (200, {})
+            assert serving.ask("NetworkDriver.DeleteNetwork", {"NetworkID": network.id}) == (200, {})
         assert records(serving.state_dir) == ([], [], [])
         assert found() == empty
         assert "Traceback" not in serving.log()
         answers = sum((Counter(engine.answers) for engine in engines), Counter())
         print(f"{firewall}: {KILLS} kills, {compared} lines of the kernel compared; answers {dict(answers)}")
     finally:
-        serving.stop()
+        if not serving.is_dead():
+            serving.stop()
 
 
 def check(serving: Serving, firewall: Name, when: str) -> int:

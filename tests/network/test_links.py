@@ -9,7 +9,6 @@ import pytest
 from netplugin.firewall.backends import BACKENDS
 from netplugin.kernel.bridge import Bridges
 from netplugin.kernel.links import Veths
-from netplugin.kernel.netlink import Netlink
 from netplugin.plan import plan_endpoint, plan_network
 from netplugin.resources import Bridge, Veth
 from pluginkit.errors import Conflict, Exhausted, NotFound
@@ -30,13 +29,6 @@ def kernel_view():
     links = [line.split(":", 1)[1].split(" group ")[0] for line in ip("-o", "link").splitlines()]
     addresses = [line.split(":", 1)[1].split("valid_lft")[0] for line in ip("-o", "addr").splitlines()]
     return links, addresses
-
-
-@pytest.fixture
-def netlink():
-    netlink = Netlink()
-    yield netlink
-    netlink.close()
 
 
 @pytest.fixture

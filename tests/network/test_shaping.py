@@ -8,11 +8,10 @@ from dataclasses import replace
 
 import pytest
 
-from netplugin.kernel.netlink import Netlink
 from netplugin.kernel.traffic.shaping import Shapers
 from netplugin.resources import Shaper, endpoint_ifb, network_ifb
 from pluginkit.errors import Conflict, NotFound
-from tests.network.sandboxes import BRIDGE, GATEWAY4, command, lan
+from tests.network.sandboxes import BRIDGE, GATEWAY4, command
 
 pytestmark = pytest.mark.usefixtures("netns")
 
@@ -24,21 +23,8 @@ WANT_NETWORK = Shaper(BRIDGE, "pno1a2b3c4d", 8 * MBIT, 12 * MBIT)
 
 
 @pytest.fixture
-def netlink():
-    netlink = Netlink()
-    yield netlink
-    netlink.close()
-
-
-@pytest.fixture
 def shapers(netlink):
     return Shapers(netlink)
-
-
-@pytest.fixture
-def containers(netlink):
-    with lan(netlink, 3) as containers:
-        yield containers
 
 
 def kernel_view():

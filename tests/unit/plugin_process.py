@@ -3,40 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import http.client
 import json
 import os
 import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-PATIENCE_S = 30.0
-
-
-def until(condition: Callable[[], bool], what: str) -> None:
-    """`condition` holds; fails when it does not come true."""
-    deadline = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {PATIENCE_S:g} s: {what}"
-        time.sleep(0.02)
-
-
-class UnixConnection(http.client.HTTPConnection):
-    """An HTTP connection to a Unix socket."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__("plugin", timeout=PATIENCE_S)
-        self._path = path
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(PATIENCE_S)
-        self.sock.connect(str(self._path))
+from tests.serving import PATIENCE_S, exchange, until
 
 
 class PluginProcess:
@@ -61,13 +37,7 @@ class PluginProcess:
 
     def raw(self, verb: str, method: str, body: bytes) -> tuple[int, dict[str, Any]]:
         """Return status and object of the answer to anything."""
-        connection = UnixConnection(self.socket)
-        try:
-            connection.request(verb, f"/{method}", body)
-            answer = connection.getresponse()
-            return answer.status, json.loads(answer.read())
-        finally:
-            connection.close()
+        return exchange(self.socket, verb, method, body)
 
     def status(self) -> dict[str, Any]:
         """Return the worker's view of itself."""

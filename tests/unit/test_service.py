@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.plugin_process import PluginProcess, exists, until
+from tests.serving import until
+from tests.unit.plugin_process import PluginProcess, exists
 
 Start = Callable[..., PluginProcess]
 

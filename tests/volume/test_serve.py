@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
 import os
 import signal
 import socket
@@ -14,10 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.plugin_process import UnixConnection, until
+from tests.serving import Cut, UnixConnection, exchange, serve_argv, until
 from tests.volume.conftest import attached_below, mounted_below
-from tests.volume.service import PYVOL, Engine, Service, exchange, serve_argv
+from tests.volume.serving import Engine, Service
 
+PYVOL = Path(sys.executable).with_name("pyvol")
 METHODS = ("Create", "Remove", "Mount", "Unmount", "Path", "Get")
 
 
@@ -51,12 +51,12 @@ def test_the_life_of_a_volume(service: Service) -> None:
     assert status["mounts"] == {"c2": 1}
     assert 0.8 * (64 << 20) < status["available_bytes"] < (64 << 20) - status["used_bytes"]
     assert 0 < status["allocated_bytes"] < 8 << 20
-    code, answer = service.ask("Remove", {"Name": "v"})
+    code, answer = service.ask("VolumeDriver.Remove", {"Name": "v"})
     assert (code, answer["Err"]) == (500, "cannot remove v: it is mounted; caller c2")
     service.call("Unmount", Name="v", ID="c2")
     assert [volume["Name"] for volume in service.call("List")["Volumes"]] == ["v"]
     service.call("Remove", Name="v")
-    code, answer = service.ask("Get", {"Name": "v"})
+    code, answer = service.ask("VolumeDriver.Get", {"Name": "v"})
     assert (code, answer["Err"]) == (500, "cannot find the volume v: there is none of that name")
     is_clean(service)
 
@@ -71,7 +71,7 @@ def test_a_bound_directory(service: Service, tmp_path: Path) -> None:
     service.call("Remove", Name="b")
     assert (source / "file").read_text() == "kept"
     is_clean(service)
-    code, _ = service.ask("Create", {"Name": "b", "Opts": {"backend": "bind", "source": "/etc"}})
+    code, _ = service.ask("VolumeDriver.Create", {"Name": "b", "Opts": {"backend": "bind", "source": "/etc"}})
     assert code == 400
     assert service.call("List")["Volumes"] == []
 
@@ -158,7 +158,7 @@ def test_an_engine_that_was_killed_while_its_container_lives(service: Service, t
         engine.call("Mount", Name="v", ID="c1")  # docker cp
         engine.call("Unmount", Name="v", ID="c1")
         assert service.status("v")["mounts"] == {"c1": 1}
-        status, answer = service.ask("Remove", {"Name": "v"})
+        status, answer = service.ask("VolumeDriver.Remove", {"Name": "v"})
         assert status == 500
         assert f"mounted at {tmp_path}/place in the mount namespace" in answer["Err"]
         container.kill()
@@ -176,7 +176,7 @@ def test_garbage_is_refused(service: Service, body: bytes) -> None:
     for method in METHODS:
         if method == "Get" and not body:
             # An answer would make dockerd forget the volume; without one it asks again.
-            with pytest.raises(http.client.RemoteDisconnected):
+            with pytest.raises(Cut):
                 exchange(service.socket, "POST", "VolumeDriver.Get", body)
             continue
         status, answer = exchange(service.socket, "POST", f"VolumeDriver.{method}", body)
@@ -188,19 +188,19 @@ def test_garbage_is_refused(service: Service, body: bytes) -> None:
 def test_values_of_the_wrong_type_are_refused(service: Service) -> None:
     wrong: tuple[object, ...] = ([], "size=1G", {"size": 64}, {"size": None}, {"size": ["1G"]})
     for options in wrong:
-        assert service.ask("Create", {"Name": "v", "Opts": options})[0] == 400
-    assert service.ask("Mount", {"Name": "v"})[0] == 400
-    assert service.ask("Mount", {"Name": "v", "ID": ""})[0] == 400
+        assert service.ask("VolumeDriver.Create", {"Name": "v", "Opts": options})[0] == 400
+    assert service.ask("VolumeDriver.Mount", {"Name": "v"})[0] == 400
+    assert service.ask("VolumeDriver.Mount", {"Name": "v", "ID": ""})[0] == 400
     assert service.call("List")["Volumes"] == []
 
 
 def test_what_takes_nothing_takes_an_empty_body(service: Service) -> None:
-    assert service.ask("List") == (200, {"Volumes": [], "Err": ""})
-    assert service.ask("Capabilities") == (200, {"Capabilities": {"Scope": "local"}, "Err": ""})
+    assert service.ask("VolumeDriver.List") == (200, {"Volumes": [], "Err": ""})
+    assert service.ask("VolumeDriver.Capabilities") == (200, {"Capabilities": {"Scope": "local"}, "Err": ""})
 
 
 def test_an_unknown_method_is_not_found(service: Service) -> None:
-    assert service.ask("Explode", {})[0] == 404
+    assert service.ask("VolumeDriver.Explode", {})[0] == 404
 
 
 def test_connections_that_say_nothing_harm_nobody(service: Service) -> None:
@@ -235,14 +235,14 @@ def test_data_that_no_record_knows_is_left_alone(service: Service) -> None:
     service.start()
     assert service.call("List")["Volumes"] == []
     assert (service.state_dir / "volumes" / "v" / "image.ext4").exists()
-    assert "there is data of a volume v that no record knows" in service.log.read_text()
+    assert "there is data of a volume v that no record knows" in service.log()
 
 
 def test_state_that_cannot_be_read_ends_the_start_in_one_line(service: Service) -> None:
     service.stop()
     for file in service.state_dir.glob("pyvol.db*"):
         file.write_bytes(b"garbage" * 1000)
-    argv = serve_argv(service.socket, service.state_dir)
+    argv = serve_argv("pyvol", service.socket, service.state_dir)
     ended = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=30)
     assert ended.returncode == 1
     assert ended.stderr.startswith("pyvol: cannot use the state file ")
@@ -251,7 +251,7 @@ def test_state_that_cannot_be_read_ends_the_start_in_one_line(service: Service) 
 
 def test_a_mount_root_of_others_ends_the_start_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "theirs" / "data").mkdir(parents=True)
-    argv = serve_argv(tmp_path / "s", tmp_path / "state")
+    argv = serve_argv("pyvol", tmp_path / "s", tmp_path / "state")
     environment = {**os.environ, "PYVOL_MOUNT_ROOT": str(tmp_path / "theirs")}
     ended = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=30, env=environment)
     assert ended.returncode == 1
@@ -280,7 +280,7 @@ def test_more_than_the_disk_is_promised_only_if_the_administrator_says_so(
         (tmp_path / policy).mkdir()
         service = Service(tmp_path / policy, "--overcommit", policy)
         try:
-            got, answer = service.ask("Create", {"Name": "v", "Opts": {"size": "1T"}})
+            got, answer = service.ask("VolumeDriver.Create", {"Name": "v", "Opts": {"size": "1T"}})
             assert got == status
             assert policy == "always" or answer["Err"].startswith("cannot create v with 1TiB: the disk has ")
             connection = UnixConnection(service.socket)
@@ -306,7 +306,7 @@ def test_the_command_line_explains_itself() -> None:
 
 @pytest.mark.parametrize("size", ["1K", "much"])
 def test_a_default_size_that_cannot_be_is_refused(size: str, tmp_path: Path) -> None:
-    argv = [*serve_argv(tmp_path / "s", tmp_path / "state"), "--default-size", size]
+    argv = [*serve_argv("pyvol", tmp_path / "s", tmp_path / "state"), "--default-size", size]
     ended = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=30)
     assert ended.returncode == 2
     assert size in ended.stderr
