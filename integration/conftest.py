@@ -3,13 +3,17 @@
 import os
 import tempfile
 from collections.abc import Generator, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from integration.lab import machine
+from integration.lab.differences import difference
 from integration.lab.engine import ENGINES
-from integration.lab.host import Drivers, Host
+from integration.lab.etcd import EtcdCluster, etcd_cluster
+from integration.lab.fleet import started
+from integration.lab.host import Host, drivers
 from integration.lab.lab import Lab
 from integration.lab.wirehost import WireHost
 
@@ -22,16 +26,28 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--engine", default="docker-20.10", choices=sorted(ENGINES), help="the engine to test against")
     group.addoption("--network-driver", default="pynet", help="bridge tries the harness without pynet")
     group.addoption("--firewall", default="auto", choices=["auto", "iptables", "nftables"], help="pynet's backend")
+    group.addoption("--iptables", default="nft", choices=["nft", "legacy"], help="what iptables is on the host")
     group.addoption(
         "--confined", action="store_true", help="plugins with the rights that their systemd units leave them"
     )
-    group.addoption("--managed", action="store_true", help="the managed plugins too, which `make plugins` has built")
+    group.addoption(
+        "--form", default="legacy", choices=["legacy", "managed"], help="managed: as `make plugins` built them"
+    )
+    group.addoption("--long", action="store_true", help="also the tests marked `long`, which `make test` leaves out")
     group.addoption("--volume-driver", default="pyvol", help="local tries the harness without pyvol")
 
 
-def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Managed plugins take minutes to build: they are tried when asked for."""
-    return True if collection_path.name == "test_managed.py" and not config.getoption("--managed") else None
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """What does not apply to this engine and form is deselected; a skip would be a failure."""
+    engine, form = config.getoption("--engine"), config.getoption("--form")
+    short = not config.getoption("--long")
+    apart = [
+        item
+        for item in items
+        if difference(f"{item.path.name}::{item.name}", engine, form) or (short and item.get_closest_marker("long"))
+    ]
+    items[:] = [item for item in items if item not in apart]
+    config.hook.pytest_deselected(items=apart)
 
 
 def is_worker(config: pytest.Config) -> bool:
@@ -72,8 +88,9 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
 def lab(request: pytest.FixtureRequest, worker_id: str) -> Iterator[Lab]:
     """The worker's own wire, on which hosts are made as tests want them."""
     option = request.config.getoption
-    drivers = Drivers(*map(option, ("--network-driver", "--volume-driver", "--firewall", "--confined")))
-    lab = Lab(Path(os.environ[SESSION]) / worker_id, ENGINES[option("--engine")], drivers)
+    names = map(option, ("--network-driver", "--volume-driver", "--firewall"))
+    others = {name: option(f"--{name}") for name in ("confined", "iptables", "form")}
+    lab = Lab(Path(os.environ[SESSION]) / worker_id, ENGINES[option("--engine")], drivers(*names, **others))
     yield lab
     lab.close()
 
@@ -100,3 +117,35 @@ def host(lab: Lab) -> Iterator[Host]:
         logs = host.logs()
         lab.discard(host)
         pytest.fail("the test left on its host:\n" + "\n".join(left) + "\n" + logs, pytrace=False)
+
+
+@pytest.fixture
+def apart(lab: Lab) -> Iterator[Host]:
+    """A host of the test's own, whose plugins it may spoil; its engine leaves containers alive when it ends."""
+    host = lab.bare_host()
+    host.engine.argv.append("--live-restore")
+    try:
+        host.ensure_running()
+        host.import_image()
+        yield host
+    except BaseException as error:
+        error.add_note(host.logs())
+        raise
+    finally:
+        lab.discard(host)
+
+
+@pytest.fixture(scope="module")
+def etcd(lab: Lab) -> Iterator[EtcdCluster]:
+    """Three members of an etcd that run."""
+    with etcd_cluster(lab) as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="module")
+def fleet(lab: Lab, etcd: EtcdCluster) -> Iterator[tuple[Host, ...]]:
+    """Three running hosts of one cluster."""
+    hosts = started(lab, 3, replace(lab.drivers, cluster=etcd.url))
+    yield hosts
+    for host in hosts:
+        lab.discard(host)

@@ -8,7 +8,10 @@ import pytest
 
 from integration.lab.host import Host
 
-OURS = ("--ipam-driver", "pynet")
+
+def ours(host: Host, driver: str = "") -> tuple[str, ...]:
+    """The options for a network with our IPAM driver, and our network driver or another one."""
+    return "-d", driver or host.drivers.network, "--ipam-driver", host.drivers.network
 
 
 @pytest.fixture(autouse=True)
@@ -17,9 +20,9 @@ def _only_with_pynet(host: Host) -> None:
         pytest.skip("the harness is tried without pynet")
 
 
-def create(host: Host, name: str, *options: str, driver: str = "pynet") -> dict[str, str]:
+def create(host: Host, name: str, *options: str, driver: str = "") -> dict[str, str]:
     """The network exists; its first subnet and the gateway of it are returned as the engine describes them."""
-    host.docker("network", "create", "-d", driver, *OURS, *options, name)
+    host.docker("network", "create", *ours(host, driver), *options, name)
     described: dict[str, str] = json.loads(host.docker("network", "inspect", name))[0]["IPAM"]["Config"][0]
     return described
 
@@ -38,7 +41,7 @@ def test_a_network_gets_a_subnet_and_a_container_an_address(host: Host) -> None:
 def test_networks_never_overlap(host: Host) -> None:
     host.run("ip", "route", "add", "blackhole", "10.200.2.0/23")
     try:
-        drivers = ("pynet", "bridge", "pynet", "bridge")
+        drivers = ("", "bridge", "", "bridge")
         subnets = [ip_network(create(host, f"n{n}", driver=driver)["Subnet"]) for n, driver in enumerate(drivers)]
         subnets += [ip_network("10.200.2.0/23"), ip_network("10.200.0.0/24")]  # the latter is docker0's in this lab
         assert not [pair for pair in combinations(subnets, 2) if pair[0].overlaps(pair[1])]
@@ -66,7 +69,7 @@ def test_what_was_asked_for_is_given(host: Host) -> None:
 def test_a_subnet_is_given_once(host: Host) -> None:
     create(host, "n1", "--subnet", "10.61.0.0/24")
     for subnet in ("10.61.0.0/24", "10.61.0.0/16"):
-        text = host.docker_error("network", "create", "-d", "pynet", *OURS, "--subnet", subnet, "n2")
+        text = host.docker_error("network", "create", *ours(host), "--subnet", subnet, "n2")
         assert "Pool overlaps with 10.61.0.0/24" in text
     host.docker("network", "rm", "n1")
     create(host, "n2", "--subnet", "10.61.0.0/16")
@@ -93,7 +96,7 @@ def test_a_freed_address_is_not_used_again_at_once(host: Host) -> None:
 
 
 def test_both_families(host: Host) -> None:
-    host.docker("network", "create", "-d", "pynet", *OURS, "--ipv6", "n1")
+    host.docker("network", "create", *ours(host), "--ipv6", "n1")
     subnets = [config["Subnet"] for config in json.loads(host.docker("network", "inspect", "n1"))[0]["IPAM"]["Config"]]
     v6 = next(ip_network(subnet) for subnet in subnets if ":" in subnet)
     assert v6.prefixlen == 64
@@ -129,7 +132,7 @@ def test_a_restart_changes_no_address_that_is_in_use(host: Host, who: str, how: 
     assert "inet 10.61.0.20/24 " in host.sh("ann", "ip -4 addr show dev eth0")
     refused = host.docker_error("run", "--rm", "--network", "n1", "--ip", "10.61.0.20", "lab", "true")
     assert "Address already in use" in refused
-    assert "Pool overlaps" in host.docker_error("network", "create", "-d", "pynet", *OURS, "--subnet=10.61.0.0/16", "x")
+    assert "Pool overlaps" in host.docker_error("network", "create", *ours(host), "--subnet=10.61.0.0/16", "x")
     host.docker("rm", "-f", "ann", "bob")
     host.docker("network", "rm", "n1")
     create(host, "n1", "--subnet", "10.61.0.0/16")
@@ -147,5 +150,5 @@ def test_an_address_whose_release_was_missed_can_be_asked_for(host: Host) -> Non
 
 
 def test_options_that_there_are_not_are_refused(host: Host) -> None:
-    text = host.docker_error("network", "create", "-d", "pynet", *OURS, "--ipam-opt", "stiky=true", "n1")
+    text = host.docker_error("network", "create", *ours(host), "--ipam-opt", "stiky=true", "n1")
     assert "the nearest is sticky" in text

@@ -1,61 +1,141 @@
-"""Both plugins as managed plugins: installed in the engine, which starts, stops and restarts them."""
+"""Both plugins as the engine's own: installed, set, disabled, upgraded and killed, while traffic and writes go on."""
 
 import os
-from collections.abc import Iterator
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from integration.lab.deadline import wait_for
 from integration.lab.host import Host
-from integration.lab.lab import Lab
+from integration.lab.managed import ManagedPlugin, built
 from integration.lab.wirehost import WireHost
 
-BUILT = Path(os.environ.get("PYLAB_PLUGINS", Path(__file__).parents[1] / "build" / "plugins"))
+NAMES = ("pynet", "pyvol")
+SCRIPTS = Path(__file__).parents[1] / "scripts"
+# A shell that starts no programs, so that it needs nothing but its volume.
+WRITING = "mkfifo /tmp/never; exec 3<>/tmp/never; while :; do echo x >>/data/log; read -t 1 line <&3; done"
+
+
+def installed(host: Host, name: str) -> ManagedPlugin:
+    plugin = host.plugins[name]
+    assert isinstance(plugin, ManagedPlugin)
+    return plugin
 
 
 @pytest.fixture
-def managing(lab: Lab) -> Iterator[Host]:
-    """A host without legacy plugins, on which both managed ones are enabled."""
-    host = lab.bare_host()
-    try:
-        host.engine.start(timeout_s=60, attempts=3)
-        host.import_image()
-        for name in ("pynet", "pyvol"):
-            state = host.root / f"state-{name}"
-            state.mkdir()
-            host.docker("plugin", "create", name, str(BUILT / name), timeout_s=180)
-            host.docker("plugin", "set", name, f"state.source={state}")
-            host.docker("plugin", "enable", name)
-        yield host
-    except BaseException as error:
-        error.add_note(host.logs())
-        raise
-    finally:
-        lab.discard(host)
+def busy(apart: Host) -> Host:
+    """The same host; "ann" serves on port 8080 and "bob" writes to the volume v1."""
+    apart.docker("network", "create", "-d", apart.drivers.network, "--subnet", "10.61.0.0/24", "n1")
+    apart.docker("volume", "create", "-d", apart.drivers.volume, "-o", "size=64M", "v1")
+    apart.web("ann", "--network", "n1", "-p", "8080:80")
+    writing = ("sh", "-c", f"touch /data/log; {WRITING}")
+    apart.docker("run", "-d", "--name", "bob", "--network", "n1", "-v", "v1:/data", "lab", *writing)
+    return apart
 
 
-def test_the_main_job(managing: Host, outside: WireHost) -> None:
-    host = managing
-    host.docker("network", "create", "-d", "pynet:latest", "--subnet", "10.61.0.0/24", "n1")
-    host.docker("volume", "create", "-d", "pyvol:latest", "-o", "size=64M", "v1")
-    host.web("ann", "--network", "n1", "-p", "8080:80", "-v", "v1:/data")
+def goes_on(host: Host, outside: WireHost) -> None:
+    """Ann answers and bob's file grows: neither was interrupted for good by what has happened."""
     assert outside.ask("http", host.address, 8080) == outside.address
-    assert host.once("ping -c1 -W3 ann >/dev/null && wget -qO- http://ann/", "--network", "n1") == "lab"
-    host.sh("ann", "echo kept >/data/file")
-    assert host.sh("ann", "df -k /data").split()[-5:-4] == ["65536"]
+    log = host.machine.path(f"/proc/{host.facts('bob', '.State.Pid')}/root/data/log")
+    size = log.stat().st_size
+    wait_for("bob's file grows", lambda: log.stat().st_size > size)
 
-    # Killed plugins are started again by the engine, and neither traffic nor writes stop.
-    for program in ("pynet", "pyvol"):
-        host.run("sh", "-c", f"kill -9 $(grep -la /usr/bin/[p]{program[1:]} /proc/[0-9]*/cmdline | cut -d/ -f3)")
-    assert outside.ask("http", host.address, 8080) == outside.address
-    host.sh("ann", "echo again >>/data/file")
-    wait_for("the plugins are back", lambda: host.docker("volume", "ls", "-qf", "driver=pyvol:latest") == "v1", 30)
-    assert host.once("cat /data/file", "--network", "n1", "-v", "v1:/data") == "kept\nagain"
 
-    host.docker("rm", "-f", "ann")
-    host.docker("network", "rm", "n1")
-    host.docker("volume", "rm", "v1")
-    for name in ("pynet", "pyvol"):
+def is_whole(host: Host, outside: WireHost) -> None:
+    """What was there goes on, and new containers get everything too."""
+    goes_on(host, outside)
+    assert host.once("wget -qO- http://ann/", "--network", "n1") == "lab"
+    host.once("grep -q x /data/log && echo new >/data/other", "--network", "none", "-v", "v1:/data")
+    assert host.sh("bob", "cat /data/other") == "new"
+    assert "in use" in host.docker_error("volume", "rm", "v1")
+
+
+def empties(host: Host) -> None:
+    """Everything can be removed, and nothing of ours is left in the kernel."""
+    host.remove_all()
+    assert "pn-" not in host.run("ip", "-o", "link")
+    assert "/dev/loop" not in host.run("cat", "/proc/mounts")
+    for name in NAMES:
         host.docker("plugin", "disable", name)
         host.docker("plugin", "rm", name)
+
+
+@pytest.mark.timeout(600)
+def test_a_second_build_is_the_same_and_small(tmp_path: Path) -> None:
+    subprocess.run([SCRIPTS / "plugins", tmp_path], env={**os.environ, "VENV": sys.prefix}, check=True)
+    for name in NAMES:
+        digest = f"{name}.digest"
+        assert (tmp_path / digest).read_text() == built(name).with_name(digest).read_text()
+        files = (path for path in (tmp_path / name).rglob("*") if path.is_file() and not path.is_symlink())
+        assert sum(path.stat().st_size for path in files) < 105 * 2**20
+
+
+@pytest.mark.everywhere
+def test_disabled_by_force_and_enabled(busy: Host, outside: WireHost) -> None:
+    assert "in use" in busy.docker_error("plugin", "disable", "pyvol")
+    for name in NAMES:
+        busy.docker("plugin", "disable", "-f", name)
+        assert not installed(busy, name).runs()
+    goes_on(busy, outside)
+    busy.docker("volume", "ls")  # a disabled plugin is no obstacle to others
+    for name in NAMES:
+        busy.docker("plugin", "enable", name)
+    is_whole(busy, outside)
+    empties(busy)
+
+
+def test_a_setting_is_changed(apart: Host) -> None:
+    assert "disable plugin before setting" in apart.docker_error("plugin", "set", "pyvol", "PYVOL_DEFAULT_SIZE=32MiB")
+    apart.docker("plugin", "disable", "pyvol")
+    assert "not settable" in apart.docker_error("plugin", "set", "pyvol", "PYVOL_MOUNT_ROOT=/elsewhere")
+    apart.docker("plugin", "set", "pyvol", "PYVOL_DEFAULT_SIZE=32MiB")
+    apart.docker("plugin", "enable", "pyvol")
+    df = apart.once("df -k /data", "-v", "v1:/data", "--volume-driver", apart.drivers.volume)
+    assert df.split()[-5:-4] == ["32768"]
+
+
+@pytest.mark.parametrize("setting", ["PYNET_LOG_LEVEL=loud", "PYNET_POOLS=base=10.0.0.0,size=99"])
+def test_a_wrong_setting_is_told_in_the_engines_log(apart: Host, setting: str) -> None:
+    apart.docker("plugin", "disable", "pynet")
+    apart.docker("plugin", "set", "pynet", setting)
+    apart.docker_error("plugin", "enable", "pynet")
+    assert setting.rpartition("=")[2] in installed(apart, "pynet").log_tail()
+
+
+def test_another_version_takes_over(busy: Host, outside: WireHost) -> None:
+    """As `docker plugin upgrade` does, which takes its new version from a registry only: remove, create, enable."""
+    for name in NAMES:
+        busy.docker("plugin", "disable", "-f", name)
+        installed(busy, name).remove()
+        goes_on(busy, outside)
+        installed(busy, name).start()
+    is_whole(busy, outside)
+    empties(busy)
+
+
+@pytest.mark.everywhere
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_the_engine_ends_and_leaves_containers_alive(busy: Host, outside: WireHost, number: signal.Signals) -> None:
+    before = {name: installed(busy, name).pid for name in NAMES}
+    os.kill(busy.engine.pid, number)
+    wait_for("the engine has ended", lambda: not busy.engine.runs(), 30)
+    busy.engine.kill()  # and its containerd
+    assert outside.ask("http", busy.address, 8080) == outside.address
+    busy.ensure_running()
+    assert {name: installed(busy, name).pid for name in NAMES} == before, "a plugin lives on with the containers"
+    assert "in use" in busy.docker_error("plugin", "disable", "pyvol")
+    is_whole(busy, outside)
+    busy.docker("restart", "-t", "0", "ann", "bob")
+    is_whole(busy, outside)
+    empties(busy)
+
+
+def test_engine_and_plugins_are_killed_and_containers_are_left_alive(busy: Host, outside: WireHost) -> None:
+    busy.crash()
+    assert outside.ask("http", busy.address, 8080) == outside.address
+    busy.ensure_running()
+    is_whole(busy, outside)
+    empties(busy)

@@ -1,39 +1,21 @@
 """One container on networks of two plugins and of the engine itself."""
 
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from integration.lab import circumstances, unixhttp
 from integration.lab.circumstances import answering, outcome
-from integration.lab.daemon import Daemon
 from integration.lab.host import Host
+from integration.lab.stub import stub_network
 from integration.lab.wirehost import WireHost
-
-STUB = str(Path(circumstances.__file__).with_name("stub_driver.py"))
-SOCKET = "/run/docker/plugins/stub.sock"
 
 
 @pytest.fixture
-def stub(host: Host) -> Iterator[str]:
-    """The name of another plugin's driver, with a network s1 of it."""
-    path = host.machine.path(SOCKET)
-    plugin = Daemon(
-        host.machine,
-        "stub",
-        [sys.executable, "-IS", STUB, SOCKET],
-        answers=lambda: unixhttp.status(path, "POST", "/Plugin.Activate") == 200,
-    )
-    plugin.start()
-    try:
-        host.docker("network", "create", "-d", "stub", "--subnet", "10.64.0.0/24", "s1")
-        yield "stub"
-        host.remove_all()
-    finally:
-        plugin.kill()
-        host.run("rm", "-f", SOCKET)
+def stub(host: Host) -> Iterator[None]:
+    """The host has another plugin's driver, with a network s1 of it."""
+    with stub_network(host):
+        yield
+        host.docker("rm", "-f", *host.docker("ps", "-aq").split())
 
 
 @pytest.mark.usefixtures("stub")

@@ -21,6 +21,7 @@ def ours(host: Host) -> str:
     return "10.61.0.10"
 
 
+@pytest.mark.everywhere
 @pytest.mark.parametrize("policy", ["ACCEPT", "DROP"])
 @pytest.mark.parametrize("network", ["bridge", "made"])
 def test_neither_reaches_the_other_but_what_is_published(host: Host, ours: str, policy: str, network: str) -> None:

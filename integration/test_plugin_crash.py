@@ -27,13 +27,13 @@ WHAT_IS_LOST = ("everything of iptables", "published ports", "bridge")
 
 @pytest.fixture
 def pynet(host: Host) -> Daemon:
-    host.docker("network", "create", "-d", "pynet", "--subnet", "10.61.0.0/24", "n1")
+    host.docker("network", "create", "-d", host.drivers.network, "--subnet", "10.61.0.0/24", "n1")
     return host.plugins["pynet"]
 
 
 @pytest.fixture
 def pyvol(host: Host) -> Daemon:
-    host.docker("volume", "create", "-d", "pyvol", "-o", "size=64M", "v1")
+    host.docker("volume", "create", "-d", host.drivers.volume, "-o", "size=64M", "v1")
     return host.plugins["pyvol"]
 
 
@@ -171,7 +171,7 @@ def test_a_worker_that_dies_is_replaced(host: Host, pynet: Daemon, pyvol: Daemon
 
 
 def test_the_record_of_all_volumes_is_there_after_a_crash(host: Host, pyvol: Daemon) -> None:
-    host.docker("volume", "create", "-d", "pyvol", "-o", "size=32M", "v2")
+    host.docker("volume", "create", "-d", host.drivers.volume, "-o", "size=32M", "v2")
     host.once("echo kept >/data/file", *NONE, "-v", "v2:/data")
     pyvol.kill()
     pyvol.start()

@@ -1,6 +1,5 @@
 """The two commands with which a stranger starts and stops everything, on a host that has nothing yet."""
 
-import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +12,7 @@ from integration.lab.host import Host
 from integration.lab.lab import Lab
 from integration.lab.namespace import CommandFailed
 
+PYRUN = "unix:///run/pyrun/pyrun.sock"
 SCRIPTS = Path(__file__).parent.parent / "scripts"
 ENVIRONMENT = {"VENV": str(Path(sys.executable).parent.parent)}
 SHOWN = (
@@ -25,11 +25,17 @@ SHOWN = (
 
 
 def up(host: Host) -> str:
-    return host.machine.run(str(SCRIPTS / "up"), env=ENVIRONMENT, timeout_s=120)
+    return host.machine.run(str(SCRIPTS / "up"), env=environment(host), timeout_s=120)
 
 
 def down(host: Host, *options: str) -> str:
-    return host.machine.run(str(SCRIPTS / "down"), *options, env=ENVIRONMENT, timeout_s=120)
+    return host.machine.run(str(SCRIPTS / "down"), *options, env=environment(host), timeout_s=120)
+
+
+def environment(host: Host) -> dict[str, str]:
+    """What pyrun is told, so that nothing of the lab is in its way."""
+    pool = "base=10.201.0.0/16,size=24"
+    return {**ENVIRONMENT, "PYRUN_CGROUP": host.cgroup, "PYRUN_DEFAULT_ADDRESS_POOL": pool}
 
 
 def programs(host: Host) -> set[str]:
@@ -38,20 +44,20 @@ def programs(host: Host) -> set[str]:
 
 @pytest.fixture
 def empty(lab: Lab) -> Iterator[Host]:
-    """A host on which nothing runs, with folders of its own where the programs keep their state."""
+    """A host on which nothing runs, with folders of its own where the programs keep their state.
+
+    Its docker CLI speaks to pyrun, as a user's does who has done what `up` says at its end.
+    """
     host = lab.bare_host()
     try:
-        for name in ("docker", "pynet", "pyvol"):
+        for name in ("pyrun", "pynet", "pyvol"):
             folder = host.root / f"state-{name}"
             folder.mkdir()
             host.run("sh", "-c", f"mkdir -p /var/lib/{name} && mount --bind {folder} /var/lib/{name}")
-        settings = {
-            "bip": "10.200.0.1/24",
-            "default-address-pools": [{"base": "10.201.0.0/16", "size": 24}],
-            "cgroup-parent": host.cgroup,
-            "shutdown-timeout": 3,
-        }
-        host.run("sh", "-c", "mkdir -p /etc/docker && cat >/etc/docker/daemon.json", stdin=json.dumps(settings))
+        command = host.root / "docker"
+        command.write_text(f'#!/bin/sh\nexec {host.cli} --host {PYRUN} "$@"\n')
+        command.chmod(0o755)
+        host.cli = str(command)
         yield host
     finally:
         lab.discard(host)
@@ -62,9 +68,9 @@ def test_up_twice_down_and_up_again(empty: Host) -> None:
     said = up(host)
     for line in SHOWN:
         assert line in said
-    assert host.docker("network", "ls", "-q", "--filter", "type=custom") == ""
+    assert host.docker("network", "ls", "--filter", "type=custom", "--format", "{{.Name}}") == ""
     assert host.docker("ps", "-aq") + host.docker("volume", "ls", "-q") + host.docker("images", "-q") == ""
-    assert {"dockerd", "containerd"} <= programs(host)
+    assert "conmon" not in programs(host), "the demo has taken its containers along"
 
     # The user's own objects, made by hand, are not touched by a second `up` and its demo.
     host.import_image()
@@ -101,7 +107,7 @@ def test_up_twice_down_and_up_again(empty: Host) -> None:
     down(host, "--purge")
     assert programs(host) == {"python"}
     assert not [link for link in snapshot.take(host.machine).links if link.startswith("pn")]
-    assert host.run("find", "/var/lib/pynet", "/var/lib/pyvol", "-mindepth", "1") == ""
+    assert host.run("find", "/var/lib/pynet", "/var/lib/pyvol", "/var/lib/pyrun", "-mindepth", "1") == ""
 
 
 def test_what_is_there_already_is_taken_and_left_alone(host: Host) -> None:
@@ -121,7 +127,7 @@ def test_what_is_there_already_is_taken_and_left_alone(host: Host) -> None:
 
 
 def test_an_engine_on_another_machine_is_refused(empty: Host) -> None:
-    environment = {**ENVIRONMENT, "DOCKER_HOST": "tcp://10.90.0.1:2375"}
+    elsewhere = {**ENVIRONMENT, "DOCKER_HOST": "tcp://10.90.0.1:2375"}
     with pytest.raises(CommandFailed, match="Unset DOCKER_HOST"):
-        empty.machine.run(str(SCRIPTS / "up"), env=environment)
+        empty.machine.run(str(SCRIPTS / "up"), env=elsewhere)
     assert snapshot.take(empty.machine).programs == ("python",)

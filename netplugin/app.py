@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from netplugin import kinds
+from netplugin.admin.driver import AdminDriver
+from netplugin.cluster.access import ClusterSettings
+from netplugin.cluster.agent import Agent
+from netplugin.cluster.entries import is_expected
+from netplugin.cluster.pools import SharedPools
+from netplugin.cluster.start import open_directory
+from netplugin.dns.resources import Named, NameServer
 from netplugin.driver import NetworkDriver
+from netplugin.engine.api import DEFAULT_ENGINES
+from netplugin.engine.forgotten import Forgotten
+from netplugin.engine.names import HeardNames
 from netplugin.firewall import nftables
 from netplugin.firewall.backends import BACKENDS, Name
 from netplugin.ipam.driver import IpamDriver
@@ -21,31 +33,49 @@ from netplugin.kernel.firewall.nfnetlink import Nfnetlink
 from netplugin.kernel.firewall.nftables import Nftables
 from netplugin.kernel.forwarding import ForwardingSwitch
 from netplugin.kernel.links import Veths
-from netplugin.kernel.monitor import Monitor
+from netplugin.kernel.monitor import ENTRIES, ORDER, Monitor
+from netplugin.kernel.nameserver import Names, NameServers
 from netplugin.kernel.netlink import Netlink
+from netplugin.kernel.overlay.fdb import VxlanFdb
+from netplugin.kernel.overlay.guard import OverlayGuards
+from netplugin.kernel.overlay.neighbours import Neighbours
+from netplugin.kernel.overlay.prober import Prober
+from netplugin.kernel.overlay.underlay import mtu_of
+from netplugin.kernel.overlay.vxlan import VxlanDevices
 from netplugin.kernel.ports.conntrack import Conntrack
 from netplugin.kernel.ports.held import PortHolder, allow_many
-from netplugin.kernel.probe import HostProbe, families_of_kernel
+from netplugin.kernel.probe import HostProbe, families_of_kernel, iptables_is_legacy
 from netplugin.kernel.routes import HostNetworks
 from netplugin.kernel.sysctl import Sysctls
 from netplugin.kernel.traffic.announce import Announcer
 from netplugin.kernel.traffic.antispoof import SourceGuards
+from netplugin.kernel.traffic.redirects import Redirects
 from netplugin.kernel.traffic.shaping import Shapers
+from netplugin.overlay.keeper import WayKeeper
+from netplugin.publish.publisher import Publisher
 from netplugin.resources import (
     Bridge,
+    FdbEntry,
     Forwarding,
     HostPorts,
+    Neighbour,
     NftPorts,
     NftRuleset,
+    OverlayGuard,
+    OverlayMember,
+    Redirect,
     Ruleset,
     Shaper,
     SourceGuard,
     Sysctl,
     Veth,
+    Vxlan,
 )
+from netplugin.wire import ScopeName
+from pluginkit.errors import CommandError
 from pluginkit.metrics import Metrics
 from pluginkit.reconcile import Kernel
-from pluginkit.server import create_app
+from pluginkit.server import create_admin_app, create_app
 from pluginkit.service import Running
 from pluginkit.store import Store
 
@@ -66,64 +96,146 @@ def open_store(state_dir: Path) -> Store:
 class Plugin:
     """pynet in this process and network namespace."""
 
-    def __init__(self, state_dir: Path, firewall: Name, pools: PoolConfig = DEFAULT_POOLS) -> None:
+    def __init__(
+        self,
+        state_dir: Path,
+        firewall: Name,
+        pools: PoolConfig = DEFAULT_POOLS,
+        engines: tuple[Path, ...] = DEFAULT_ENGINES,
+        cluster: ClusterSettings | None = None,
+        ephemeral_ports: range | None = None,
+        scope: ScopeName = "local",
+    ) -> None:
         """The kernel is as the records say, and the app answers from now on."""
         self._netlink = Netlink()
         activity = Activity()
         self._nfnetlink = Nfnetlink(activity.mark)
-        self._ports = PortHolder()
+        self._ports = PortHolder(ephemeral_ports)
         backend = BACKENDS[firewall]
         families = families_of_kernel()
         # Both backends' modules are always there: what the one left behind is swept when the other takes over.
         nft = ByFamily(
             {family: Nftables(family, nftables.base(family), self._nfnetlink, activity) for family in families}
         )
+        guards = OverlayGuards(self._nfnetlink)
+        self._sysctls = Sysctls()
+        self._iptables = {family: Iptables(family, backend.iptables_base(family), activity) for family in families}
+        self._servers = NameServers()
+        vxlans = VxlanDevices(self._netlink)
         kernels: Mapping[type[Any], Kernel] = {
             Bridge: Bridges(self._netlink),
             Veth: Veths(self._netlink),
+            OverlayGuard: guards,
+            OverlayMember: guards,
+            Vxlan: vxlans,
+            FdbEntry: VxlanFdb(self._netlink),
+            Neighbour: Neighbours(self._netlink),
             Forwarding: ForwardingSwitch(closed=True),
-            Sysctl: Sysctls(),
+            Sysctl: self._sysctls,
             Shaper: Shapers(self._netlink),
+            Redirect: Redirects(self._netlink),
             SourceGuard: SourceGuards(self._netlink, self._nfnetlink),
             HostPorts: self._ports,
-            Ruleset: ByFamily(
-                {family: Iptables(family, backend.iptables_base(family), activity) for family in families}
-            ),
+            Ruleset: ByFamily(self._iptables),
             NftRuleset: nft,
             NftPorts: nft,
+            NameServer: self._servers,
+            Named: Names(self._servers),
         }
         self._store = open_store(state_dir)
         self._metrics = Metrics("pynet")
         probe = HostProbe(self._ports, self._netlink)
         self._announcer = Announcer(self._netlink)
         self._driver = NetworkDriver(
-            self._store, kernels, backend, probe=probe, flows=Conntrack(), announcer=self._announcer
+            self._store,
+            kernels,
+            backend,
+            probe=probe,
+            flows=Conntrack(),
+            announcer=self._announcer,
+            scope=scope,
+            mtu_of=partial(mtu_of, self._netlink),
         )
-        # Before the first look at the kernel, so that nothing that happens after it is missed.
-        self._monitor = Monitor(activity, self._driver.expects)
-        self.reconcile()
         ipam = IpamDriver(self._store, HostNetworks(self._netlink), pools)
-        methods = (*self._driver.methods(), *ipam.methods())
+        self._agent: Agent | None = None
+        self._heard: HeardNames | None = None
+        if cluster is not None:
+            directory = open_directory(self._store, cluster, probe.way_to, partial(mtu_of, self._netlink))
+            self._agent, self._names = self._driver.take_part(
+                directory, ipam.share(SharedPools(directory)), lambda: any(path.exists() for path in engines)
+            )
+            self._heard = HeardNames(engines, self._names)
+        # Before the first look at the kernel, so that nothing that happens after it is missed.
+        self._rules_tell_nobody = iptables_is_legacy()
+        self._monitor = Monitor(activity, partial(is_expected, self._store), self._missed)
+        self.forgotten = Forgotten(self._store, engines, self._driver.delete)
+        self.publisher = Publisher(self._store, self._driver.change_endpoint, probe)
+        self._prober = Prober(self._netlink)
+        self.ways = WayKeeper(self._store, self._prober, vxlans.compute_checksums_in_software)
+        collect = self.forgotten.collect
+        self._admin = AdminDriver(self._store, firewall, self._put_right, collect, self.publisher, self.ways)
+        self.reconcile()
+        methods = (*self._driver.methods(self.forgotten.lost), *ipam.methods())
+        if self._agent is not None:
+            self._agent.start()
+        if self._heard is not None:
+            self._heard.start()
         self.app = create_app("pynet", ["NetworkDriver", "IpamDriver"], methods, self._metrics)
+        self.admin = create_admin_app("pynet", self._admin.methods(), self._metrics)
 
     def reconcile(self) -> None:
         """The kernel is as the records say; what could not be put right was logged and counted."""
-        self._metrics.reconciled(self._driver.reconcile())
+        outcome = self._driver.reconcile()
+        self._metrics.reconciled(outcome)
+        self._admin.reconciled(outcome)
+
+    def _put_right(self) -> None:
+        """The kernel is as the records say, and these are compared with what the cluster says, soon."""
+        if self._agent is not None:
+            self._agent.look_again()
+        self.reconcile()
 
     def watch(self, wake: Callable[[], None]) -> None:
         """Never returns: `wake` is called whenever others changed what is ours; that was logged and counted."""
 
-        def drifted(what: str) -> None:
-            log.warning("%s was changed by others; putting it right", what)
-            self._metrics.drifted()
+        def seen(what: str) -> None:
+            self.drifted(what)
             wake()
 
-        self._monitor.run(drifted)
+        self._monitor.run(seen)
+
+    def drifted(self, what: str) -> None:
+        """What others changed was logged and counted; entries of overlays are right, all else is after a reconcile."""
+        # The engine does that itself, whenever a network of its own comes or goes.
+        log.log(logging.INFO if what == ORDER else logging.WARNING, "%s was changed by others; putting it right", what)
+        self._metrics.drifted()
+        if what.startswith(ENTRIES):
+            # Frames are lost until they are right, and a reconcile, which asks programs too, can be slow.
+            self._driver.repair_entries()
+
+    def _missed(self) -> str:
+        """Return what others have changed without any notice, in words; "" if there is nothing."""
+        if path := self._sysctls.changed():
+            return f"the sysctl {path}"
+        try:
+            damaged = self._rules_tell_nobody and any(rules.is_damaged() for rules in self._iptables.values())
+        except CommandError as exc:
+            # Somebody holds the lock for long; the next look is soon.
+            log.info("cannot look at the firewall: %s", exc)
+            return ""
+        return "the firewall" if damaged else ""
 
     def close(self) -> None:
         """Records and sockets are closed, host ports no longer held; networks go on as they are."""
+        if self._heard is not None:
+            self._heard.close()
+        if self._agent is not None:
+            self._agent.close()
         for held in self._ports.owned():
             self._ports.remove(held)
+        self.ways.close()
+        self._prober.close()
+        self._servers.close()
         self._announcer.close()
         self._monitor.close()
         self._netlink.close()
@@ -131,8 +243,19 @@ class Plugin:
         self._store.close()
 
 
-def start(state_dir: Path, firewall: Name, pools: PoolConfig) -> Running:
+def start(
+    state_dir: Path,
+    firewall: Name,
+    pools: PoolConfig,
+    engines: tuple[Path, ...],
+    cluster: ClusterSettings | None,
+    ephemeral_ports: range | None,
+    scope: ScopeName,
+) -> Running:
     """The plugin runs in this process; return what the service needs of it."""
     allow_many()
-    plugin = Plugin(state_dir, firewall, pools)
-    return Running(plugin.app, plugin.reconcile, plugin.watch)
+    plugin = Plugin(state_dir, firewall, pools, engines, cluster, ephemeral_ports, scope)
+    threading.Thread(target=plugin.forgotten.run, daemon=True).start()
+    threading.Thread(target=plugin.ways.run, name="ways", daemon=True).start()
+    threading.Thread(target=plugin.publisher.watch, daemon=True).start()
+    return Running(plugin.app, plugin.reconcile, plugin.watch, admin=plugin.admin)

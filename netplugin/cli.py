@@ -8,14 +8,30 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from netplugin.admin import cli as admin
+from netplugin.capture.cli import capture
+from netplugin.cluster.cli import app as cluster_app
+from netplugin.mirror.cli import mirror
+from netplugin.overlay.cli import app as network_app
+from netplugin.publish.cli import app as publish_app
+from netplugin.top.cli import top
 from pluginkit import log
 from pluginkit.cli import create_cli, told_in_one_line
 from pluginkit.errors import PluginError, Unavailable
+from pluginkit.install.cli import add_install_commands
 
 _ANSWER_TIMEOUT_S = 30.0
 SOCKET = Path("/run/docker/plugins/pynet.sock")
 
 app = create_cli("pynet", "Docker network driver: bridges with NAT and published ports.")
+app.add_typer(cluster_app, name="cluster")
+app.add_typer(network_app, name="network")
+app.add_typer(publish_app, name="publish")
+app.command()(capture)
+app.command()(mirror)
+app.command()(top)
+add_install_commands(app, "pynet", "netplugin")
+admin.add_commands(app)
 
 
 @app.command()
@@ -40,17 +56,64 @@ def serve(
             envvar="PYNET_POOLS", help="base=NETWORK,size=BITS: room for the pools of --ipam-driver pynet; repeatable."
         ),
     ] = [],  # noqa: B006 - typer copies it
-    log_level: Annotated[str, typer.Option(envvar="PYNET_LOG_LEVEL", help="debug, info, warning or error.")] = "info",
+    ephemeral_ports: Annotated[
+        str,
+        typer.Option(
+            envvar="PYNET_EPHEMERAL_PORTS",
+            help="FIRST-LAST: host ports for `-p 80` and -P; default: those of net.ipv4.ip_local_port_range.",
+        ),
+    ] = "",
+    scope: Annotated[
+        Literal["local", "global"],
+        typer.Option(envvar="PYNET_SCOPE", help="global: networks are a swarm's; for the managed plugin on its nodes."),
+    ] = "local",
+    engine: Annotated[
+        list[Path],
+        typer.Option(
+            envvar="PYNET_ENGINES",
+            help="Socket of an engine that is asked for networks that it knows and names of containers; repeatable.",
+        ),
+    ] = [],  # noqa: B006
+    cluster: Annotated[
+        str,
+        typer.Option(
+            envvar="PYNET_CLUSTER",
+            help="etcd:// or etcds://[USER:PASSWORD@]HOST[:PORT],…, for overlays without peers.",
+        ),
+    ] = "",
+    cluster_ca: Annotated[
+        Path | None, typer.Option(envvar="PYNET_CLUSTER_CA", help="Certificate of etcd's authority, for etcds://.")
+    ] = None,
+    cluster_cert: Annotated[
+        Path | None, typer.Option(envvar="PYNET_CLUSTER_CERT", help="Certificate by which etcd knows this host.")
+    ] = None,
+    cluster_key: Annotated[Path | None, typer.Option(envvar="PYNET_CLUSTER_KEY", help="Its key.")] = None,
+    vtep: Annotated[
+        str, typer.Option(envvar="PYNET_VTEP", help="Address by which other hosts reach this one; default: to etcd.")
+    ] = "",
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"],
+        typer.Option(envvar="PYNET_LOG_LEVEL", help="What is told of what happens."),
+    ] = "info",
 ) -> None:
     """Answer dockerd until SIGTERM. SIGHUP puts the kernel right at once; networks stay when pynet ends."""
     log.configure(log_level, journald="JOURNAL_STREAM" in os.environ)
     from netplugin import app as plugin
+    from netplugin.cluster.access import ClusterSettings, parse_access, parse_own_vtep
+    from netplugin.engine.api import DEFAULT_ENGINES
     from netplugin.ipam.pools import PoolConfig, parse_pool_range
     from netplugin.kernel import probe
+    from netplugin.values import parse_port_range
     from pluginkit import listener, service
 
     with told_in_one_line("pynet"):
         pools = PoolConfig(tuple(map(parse_pool_range, pool))) if pool else plugin.DEFAULT_POOLS
+        ephemeral = parse_port_range(ephemeral_ports) if ephemeral_ports else None
+        settings = ClusterSettings(cluster, cluster_ca, cluster_cert, cluster_key, vtep) if cluster else None
+        if settings is not None:
+            # A mistake in them is told before anything is started.
+            parse_access(settings)
+            parse_own_vtep(settings)
         backend = probe.firewall() if firewall == "auto" else firewall
         # Held, by its descriptor, until this process and its worker end.
         _claimed = listener.claim_network_namespace("pynet")
@@ -61,7 +124,9 @@ def serve(
                 state_dir=state_dir,
                 reconcile_every_s=reconcile_every,
                 check=lambda: plugin.open_store(state_dir).close(),
-                start=lambda: plugin.start(state_dir, backend, pools),
+                start=lambda: plugin.start(
+                    state_dir, backend, pools, tuple(engine) or DEFAULT_ENGINES, settings, ephemeral, scope
+                ),
             )
         )
 
@@ -82,6 +147,16 @@ def release_pool(
     """Free a pool of --ipam-driver pynet whose network the engine no longer knows."""
     with told_in_one_line("pynet"):
         _post(socket, "IpamDriver.ReleasePool", {"PoolID": pool})
+
+
+@app.command()
+def delete_network(
+    network: Annotated[str, typer.Argument(help="NetworkID, as the log or `docker network inspect` names it.")],
+    socket: Annotated[Path, typer.Option(envvar="PYNET_SOCKET", help="Unix socket of the running pynet.")] = SOCKET,
+) -> None:
+    """Delete a network that the engine no longer knows; for others use `docker network rm`."""
+    with told_in_one_line("pynet"):
+        _post(socket, "NetworkDriver.DeleteNetwork", {"NetworkID": network})
 
 
 def _post(path: Path, method: str, request: dict[str, Any]) -> dict[str, Any]:

@@ -8,35 +8,32 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from ipaddress import IPv4Interface, IPv6Interface, ip_network
+from functools import partial
 from typing import Any
 
 from netplugin import external, parse, wire
+from netplugin.cluster.agent import Agent
+from netplugin.cluster.alone import Alone
+from netplugin.cluster.directory import Directory
+from netplugin.cluster.driver import Addresses, ClusterDriver
+from netplugin.dns.driver import NameDriver
 from netplugin.firewall.backends import Backend
-from netplugin.firewall.policy import gateway_mode
 from netplugin.kinds import ENDPOINTS, NETWORKS, POOLS
-from netplugin.machine import Announcer, Flows, Probe
-from netplugin.plan import bridge_name, plan_endpoint, plan_network, veth_names
+from netplugin.machine import Address, Announcer, Cluster, Flows, Probe
+from netplugin.overlay.decide import decide
+from netplugin.plan import bridge_name, gateway_of, plans, static_routes, veth_names
 from netplugin.records import Endpoint, Network, PublishedPort
-from netplugin.resources import Family
+from netplugin.resources import FdbEntry, Neighbour
+from netplugin.swarm.driver import SwarmDriver
 from pluginkit.errors import Conflict, NotFound
 from pluginkit.locks import Locks
-from pluginkit.reconcile import Kernel, Outcome, Planned, Reconciler
+from pluginkit.reconcile import Kernel, Outcome, Reconciler
 from pluginkit.server import Method
-from pluginkit.store import Kind, Store
+from pluginkit.store import Store
 
 log = logging.getLogger(__name__)
-
-
-def planned(backend: Backend) -> tuple[Planned[Network], Planned[Endpoint]]:
-    """Return the kinds of records with what they mean under a firewall backend."""
-    return (
-        Planned(NETWORKS, lambda network, _: plan_network(network, backend)),
-        Planned(ENDPOINTS, lambda endpoint, network: plan_endpoint(endpoint, network, backend), parent=NETWORKS),
-    )
-
 
 # A killed engine's containers lose their links while their successors already start.
 _STALE_HOLDER_WAIT_S = 3.0
@@ -55,24 +52,43 @@ class NetworkDriver:
         probe: Probe,
         flows: Flows,
         announcer: Announcer,
+        scope: wire.ScopeName = "local",
+        mtu_of: Callable[[Address], int | None] = lambda _: None,
     ) -> None:
+        """scope: "global" for networks of a swarm. mtu_of: the largest packet that leaves by an address of the host."""
         self._store = store
         self._flows = flows
         self._announcer = announcer
-        self._networks, self._endpoints = planned(backend)
-        self._reconciler = Reconciler(store, (self._networks, self._endpoints), kernels)
+        self._plans = plans(backend)
+        self._networks, self._endpoints = self._plans.networks, self._plans.endpoints
+        self._reconciler = Reconciler(store, self._plans.all, kernels)
         self._probe = probe
         self._locks = Locks()
+        self._scope = scope
+        self._swarm = SwarmDriver(store, self._reconciler, self._locks, self._plans, probe.way_to, mtu_of)
+        self._cluster: Cluster = self._swarm if scope == "global" else Alone()
 
-    def methods(self) -> tuple[Method, ...]:
-        """Return the table from which the server is built."""
+    def take_part(
+        self, directory: Directory, addresses: Addresses, names: Callable[[], bool] = lambda: False
+    ) -> tuple[Agent, NameDriver]:
+        """Overlays are the cluster's; return what listens to it, not yet started, and what is to be told of names.
+
+        names: whether there is an engine that can be asked for them.
+        """
+        parts = self._store, self._reconciler, self._locks, self._plans
+        self._cluster = agent = Agent(directory, ClusterDriver(*parts, directory, addresses), addresses, names)
+        return agent, NameDriver(*parts, agent)
+
+    def methods(self, lost: Callable[[], None] | None = None) -> tuple[Method, ...]:
+        """Return the table from which the server is built. lost: told that a request about a network was lost."""
+        allocate = partial(self._swarm.allocate_network, numbered=self._cluster is self._swarm)
         return (
-            Method("NetworkDriver.GetCapabilities", None, wire.Capabilities),
+            Method("NetworkDriver.GetCapabilities", None, lambda: wire.Capabilities(self._scope, self._scope)),
             Method("NetworkDriver.GwAllocCheck", wire.GwAllocCheckRequest, self.gw_alloc_check),
-            Method("NetworkDriver.AllocateNetwork", wire.CreateNetworkRequest, self.allocate_network),
-            Method("NetworkDriver.FreeNetwork", wire.NetworkRequest, self.free_network),
-            Method("NetworkDriver.CreateNetwork", wire.CreateNetworkRequest, self.create_network),
-            Method("NetworkDriver.DeleteNetwork", wire.NetworkRequest, self.delete_network),
+            Method("NetworkDriver.AllocateNetwork", wire.CreateNetworkRequest, allocate),
+            Method("NetworkDriver.FreeNetwork", wire.NetworkRequest, self._swarm.free_network),
+            Method("NetworkDriver.CreateNetwork", wire.CreateNetworkRequest, self.create_network, lost=lost),
+            Method("NetworkDriver.DeleteNetwork", wire.NetworkRequest, self.delete_network, lost=lost),
             Method("NetworkDriver.CreateEndpoint", wire.CreateEndpointRequest, self.create_endpoint),
             Method("NetworkDriver.EndpointOperInfo", wire.EndpointRequest, self.endpoint_oper_info),
             Method("NetworkDriver.DeleteEndpoint", wire.EndpointRequest, self.delete_endpoint),
@@ -84,8 +100,8 @@ class NetworkDriver:
                 self.program_external_connectivity,
             ),
             Method("NetworkDriver.RevokeExternalConnectivity", wire.EndpointRequest, self.revoke_external_connectivity),
-            Method("NetworkDriver.DiscoverNew", wire.DiscoveryRequest, self.discover),
-            Method("NetworkDriver.DiscoverDelete", wire.DiscoveryRequest, self.discover),
+            Method("NetworkDriver.DiscoverNew", wire.DiscoveryRequest, self._swarm.discover_new),
+            Method("NetworkDriver.DiscoverDelete", wire.DiscoveryRequest, self._swarm.discover_delete),
         )
 
     def gw_alloc_check(self, request: wire.GwAllocCheckRequest) -> wire.GwAllocCheckAnswer:
@@ -98,17 +114,6 @@ class NetworkDriver:
             SkipIPv4=options.gateway_mode_ipv4 == "isolated", SkipIPv6=options.gateway_mode_ipv6 == "isolated"
         )
 
-    def allocate_network(self, request: wire.CreateNetworkRequest) -> wire.AllocateNetworkAnswer:
-        """Return the options unchanged: a bridge needs nothing that a swarm manager could hand out."""
-        options = request.Options or {}
-        return wire.AllocateNetworkAnswer({key: value for key, value in options.items() if isinstance(value, str)})
-
-    def free_network(self, _request: wire.NetworkRequest) -> None:
-        """Nothing is held on a manager, so nothing is freed."""
-
-    def discover(self, _request: wire.DiscoveryRequest) -> None:
-        """A bridge ends at its host: other nodes make no difference."""
-
     def create_network(self, request: wire.CreateNetworkRequest) -> None:
         """The network exists, with its bridge and rules.
 
@@ -116,20 +121,37 @@ class NetworkDriver:
         """
         network = parse.parse_network(request)
         self._evict_overlapping(network)
-        with self._locks.hold(network.id):
-            row = self._store.get(NETWORKS, network.id)
-            known = row.current if row else None
-            network = self._decided(network, known)
-            if known not in (None, network):
-                raise Conflict(f"cannot create network {network.id[:12]}: it exists with other properties; delete it")
-            self._reconciler.transition(self._networks, network.id, network)
+        try:
+            with self._locks.hold(network.id):
+                row = self._store.get(NETWORKS, network.id)
+                known = row.current if row else None
+                network = self._decided(network, known)
+                if known not in (None, network):
+                    raise Conflict(
+                        f"cannot create network {network.id[:12]}: it exists with other properties; delete it"
+                    )
+                self._reconciler.transition(self._networks, network.id, network)
+        finally:
+            # Whether it was made or not: what the cluster was told of it is to be compared with what is.
+            if network.options.type == "overlay":
+                self._cluster.look_again()
 
     def delete_network(self, request: wire.NetworkRequest) -> None:
         """The network is gone, with all endpoints that the engine forgot to delete."""
-        with self._locks.hold(request.NetworkID):
-            for row in self._store.rows(ENDPOINTS, parent=request.NetworkID):
+        self.delete(request.NetworkID)
+
+    def delete(self, network_id: str) -> None:
+        """The same, for a network that no request is about."""
+        with self._locks.hold(network_id):
+            for row in self._store.rows(ENDPOINTS, parent=network_id):
                 self._drop(row.id)
-            self._reconciler.transition(self._networks, request.NetworkID, None)
+            for remotes in self._plans.remotes:
+                for remote in self._store.rows(remotes.kind, parent=network_id):
+                    self._reconciler.transition(remotes, remote.id, None)
+            network = self._store.get(NETWORKS, network_id)
+            self._reconciler.transition(self._networks, network_id, None)
+        if network is not None and network.current is not None and network.current.overlay is not None:
+            self._cluster.look_again()
 
     def create_endpoint(self, request: wire.CreateEndpointRequest) -> wire.CreateEndpointAnswer:
         """The endpoint exists, its link ready to be moved; return the MAC address if the engine left it open.
@@ -139,28 +161,38 @@ class NetworkDriver:
         with self._locks.hold(request.NetworkID):
             network = self._network(request.NetworkID)
             endpoint = parse.parse_endpoint(request, network)
+            if (row := self._store.get(ENDPOINTS, endpoint.id)) is not None and row.parent != network.id:
+                raise Conflict(f"cannot create endpoint {endpoint.id[:12]}: another network has it; delete it there")
             for stale in self._same_address(endpoint):
                 log.warning("endpoint %s is stale: %s has its address now", stale[:12], endpoint.id[:12])
                 self._drop(stale)
-            self._reconciler.transition(self._endpoints, endpoint.id, endpoint, parent=network.id)
+            self._cluster.claim(network, endpoint)
+            try:
+                self._reconciler.transition(self._endpoints, endpoint.id, endpoint, parent=network.id)
+            except Exception:
+                self._cluster.release(network, endpoint.id)
+                raise
         # Docker takes any MAC address in the answer for an override, even the one that it had asked for.
         asked = request.Interface is not None and request.Interface.MacAddress
         return wire.CreateEndpointAnswer(wire.EndpointInterface(MacAddress="" if asked else endpoint.mac))
 
-    def endpoint_oper_info(self, _request: wire.EndpointRequest) -> dict[str, dict[str, str]]:
-        """Return nothing: dockerd reads two values only, and in types that JSON cannot carry."""
-        return {"Value": {}}
+    def endpoint_oper_info(self, request: wire.EndpointRequest) -> dict[str, dict[str, list[wire.PublishedRun]]]:
+        """Return the ports that the endpoint has on the host. dockerd wants them in a type that JSON cannot carry."""
+        endpoint = self._known(request)
+        ports = endpoint.published if endpoint else ()
+        return {"Value": {external.PORT_MAP: external.runs_of(ports)}}
 
     def delete_endpoint(self, request: wire.EndpointRequest) -> None:
         """The endpoint is gone, with its link and ports."""
         with self._locks.hold(request.NetworkID):
-            self._drop(request.EndpointID)
+            if (row := self._store.get(ENDPOINTS, request.EndpointID)) is not None and row.parent == request.NetworkID:
+                self._drop(row.id)
 
     def join(self, request: wire.JoinRequest) -> wire.JoinAnswer:
         """The endpoint belongs to the sandbox; return the link for the engine to move there, and the gateways."""
         with self._locks.hold(request.NetworkID):
             network = self._network(request.NetworkID)
-            endpoint = self._endpoint(request.EndpointID)
+            endpoint = self._endpoint(request)
             self._change(replace(endpoint, sandbox=request.SandboxKey))
         name, peer = veth_names(endpoint.id)
         # dockerd does it itself from 28.0 on; a second time is no harm.
@@ -173,17 +205,16 @@ class NetworkDriver:
         )
         return wire.JoinAnswer(
             wire.InterfaceName(peer, network.options.interface_prefix),
-            Gateway=_gateway(network, "ipv4", endpoint.address4),
-            GatewayIPv6=_gateway(network, "ipv6", endpoint.address6),
-            StaticRoutes=_static_routes(network, endpoint),
+            Gateway=gateway_of(network, "ipv4", endpoint.address4),
+            GatewayIPv6=gateway_of(network, "ipv6", endpoint.address6),
+            StaticRoutes=static_routes(network, endpoint),
         )
 
     def leave(self, request: wire.EndpointRequest) -> None:
         """The endpoint belongs to no sandbox and has no ports; its link stays until DeleteEndpoint."""
         with self._locks.hold(request.NetworkID):
-            row = self._store.get(ENDPOINTS, request.EndpointID)
-            if row is not None and row.current is not None:
-                self._change(replace(row.current, sandbox="", ports=(), former_ports=row.current.ports))
+            if endpoint := self._known(request):
+                self._change(replace(endpoint, sandbox="", ports=(), former_ports=endpoint.ports, publications=()))
 
     def program_external_connectivity(self, request: wire.ExternalConnectivityRequest) -> None:
         """Exactly the ports of the port map are open on the host. An internal network opens none.
@@ -195,7 +226,7 @@ class NetworkDriver:
             try:
                 with self._locks.hold(request.NetworkID):
                     network = self._network(request.NetworkID)
-                    endpoint = self._endpoint(request.EndpointID)
+                    endpoint = self._endpoint(request)
                     if network.internal:
                         return
                     wanting = self._with_ports_of_container(endpoint, bindings)
@@ -212,10 +243,14 @@ class NetworkDriver:
     def revoke_external_connectivity(self, request: wire.EndpointRequest) -> None:
         """The endpoint has no ports on the host."""
         with self._locks.hold(request.NetworkID):
-            row = self._store.get(ENDPOINTS, request.EndpointID)
-            if row is not None and row.current is not None:
-                former = row.current.ports or row.current.former_ports
-                self._change(replace(row.current, ports=(), former_ports=former))
+            if endpoint := self._known(request):
+                former = endpoint.ports or endpoint.former_ports
+                self._change(replace(endpoint, ports=(), former_ports=former))
+
+    def change_endpoint(self, about: wire.EndpointRequest, change: Callable[[Network, Endpoint], Endpoint]) -> None:
+        """The endpoint is as `change` says, given what it and its network are. Raises: NotFound, and what it raises."""
+        with self._locks.hold(about.NetworkID):
+            self._change(change(self._network(about.NetworkID), self._endpoint(about)))
 
     def reconcile(self) -> Outcome:
         """Records and kernel agree, endpoints of dead sandboxes are gone; failures were logged."""
@@ -224,31 +259,31 @@ class NetworkDriver:
                 if row.current is not None and self._is_stale(row.current):
                     log.warning("endpoint %s is stale: its link died with its sandbox", row.id[:12])
                     self._drop(row.id)
-            return self._reconciler.reconcile()
+            outcome = self._reconciler.reconcile()
+        if self._cluster is self._swarm:
+            # What a reboot took away, and what failed when it was told.
+            self._swarm.look_again()
+        return outcome
 
-    def expects(self, kind: str, name: str) -> bool:
-        """Tell whether a "link" of that alias, an "address" or "forwarding" should be there, with no move under way."""
-        if kind == "link":
-            _, what, record_id = name.split(" ", 2)
-            kind_of_record: Kind[Any] = NETWORKS if what == "network" else ENDPOINTS
-            row = self._store.get(kind_of_record, record_id)
-            return row is not None and row.current is not None and not row.pending
-        networks = [row.current for row in self._store.rows(NETWORKS) if row.current is not None and not row.pending]
-        if kind == "forwarding":
-            return any(not network.internal for network in networks)
-        return any(str(subnet.gateway) == name for network in networks for subnet in network.subnets)
+    def repair_entries(self) -> None:
+        """Frames of overlays go where the records say; what failed was logged. Of all else nothing was looked at."""
+        with self._locks.hold_all():
+            self._reconciler.repair((FdbEntry, Neighbour))
 
     def _change(self, endpoint: Endpoint) -> None:
         row = self._store.get(ENDPOINTS, endpoint.id)
-        before = row.current.ports if row is not None and row.current is not None else ()
+        before = row.current.published if row is not None and row.current is not None else ()
         self._reconciler.transition(self._endpoints, endpoint.id, endpoint)
-        self._forget_flows(set(before) ^ set(endpoint.ports))
+        self._forget_flows(set(before) ^ set(endpoint.published))
 
     def _drop(self, endpoint_id: str) -> None:
         """The endpoint is gone, with everything that leads to it."""
         row = self._store.get(ENDPOINTS, endpoint_id)
+        network = self._store.get(NETWORKS, row.parent) if row is not None else None
         self._reconciler.transition(self._endpoints, endpoint_id, None)
-        self._forget_flows(row.current.ports if row is not None and row.current is not None else ())
+        if network is not None and network.current is not None:
+            self._cluster.release(network.current, endpoint_id)
+        self._forget_flows(row.current.published if row is not None and row.current is not None else ())
 
     def _forget_flows(self, ports: Iterable[PublishedPort]) -> None:
         """Flows to these ports, which now lead elsewhere, begin anew. A TCP connection has its own end."""
@@ -263,11 +298,16 @@ class NetworkDriver:
             raise NotFound(f"cannot use network {network_id[:12]}: this driver never made it; delete and re-create it")
         return row.current
 
-    def _endpoint(self, endpoint_id: str) -> Endpoint:
-        row = self._store.get(ENDPOINTS, endpoint_id)
-        if row is None or row.current is None:
-            raise NotFound(f"cannot use endpoint {endpoint_id[:12]}: it is not known; restart the container")
-        return row.current
+    def _known(self, request: wire.AboutEndpoint) -> Endpoint | None:
+        """Return the endpoint if it is one of the network that the request names, whose lock alone is held."""
+        row = self._store.get(ENDPOINTS, request.EndpointID)
+        return row.current if row is not None and row.parent == request.NetworkID else None
+
+    def _endpoint(self, request: wire.AboutEndpoint) -> Endpoint:
+        endpoint = self._known(request)
+        if endpoint is None:
+            raise NotFound(f"cannot use endpoint {request.EndpointID[:12]}: it is not known; restart the container")
+        return endpoint
 
     def _with_ports_of_container(self, endpoint: Endpoint, bindings: tuple[wire.PortBinding, ...]) -> Endpoint:
         """Return the endpoint; if it never had ports, with those that its container had last on another network.
@@ -319,9 +359,12 @@ class NetworkDriver:
     def _decided(self, network: Network, known: Network | None) -> Network:
         """Return `network` with what is decided once, at its creation."""
         if known is not None:
-            return replace(network, mtu=known.mtu, adopted=known.adopted, kept=known.kept)
+            return replace(network, mtu=known.mtu, adopted=known.adopted, kept=known.kept, overlay=known.overlay)
         bridge = network.options.bridge_name
         adopted = bool(bridge) and self._probe.link_exists(bridge)
+        if network.options.type == "overlay":
+            probe = self._probe
+            return decide(network, probe.way_to, self._cluster.join, adopted=adopted, ciphers=probe.ciphers)
         return replace(
             network,
             mtu=network.options.mtu or self._probe.default_mtu() or network.mtu,
@@ -343,43 +386,14 @@ class NetworkDriver:
                     f"cannot create network {network.id[:12]}: its bridge {bridge_name(network)} is that of network"
                     f" {other.id[:12]}; choose another name"
                 )
-            if not _overlap(other, network):
+            if not other.overlaps(network):
                 continue
             endpoints = [child.current for child in self._store.rows(ENDPOINTS, parent=other.id)]
             alive = any(endpoint is not None and not self._is_stale(endpoint) for endpoint in endpoints)
-            if alive or _address_spaces(other) != _address_spaces(network) or self._shares_pool(network):
+            if alive or other.address_spaces != network.address_spaces or self._shares_pool(network):
                 raise Conflict(
                     f"cannot create network {network.id[:12]}: its subnet overlaps with that of network"
                     f" {other.id[:12]}; choose another --subnet or delete that network"
                 )
             log.warning("network %s is stale: %s has its subnet now", other.id[:12], network.id[:12])
-            self.delete_network(wire.NetworkRequest(other.id))
-
-
-def _gateway(network: Network, family: Family, address: IPv4Interface | IPv6Interface | None) -> str:
-    """Return the gateway of the subnet that holds `address`; "" if there is none or it leads nowhere."""
-    if address is None or network.internal or gateway_mode(network, family) == "isolated":
-        return ""
-    subnets = (subnet for subnet in network.subnets if address.ip in subnet.pool)
-    return next((str(subnet.router or subnet.gateway or "") for subnet in subnets), "")
-
-
-def _static_routes(network: Network, endpoint: Endpoint) -> list[wire.StaticRoute]:
-    """Return the network's routes in the families that the endpoint has; not those that lead to the endpoint itself."""
-    addresses = [address for address in (endpoint.address4, endpoint.address6) if address is not None]
-    versions = {address.version for address in addresses}
-    own = {str(address.ip) for address in addresses}
-    return [
-        wire.StaticRoute(route.destination, 0 if route.next_hop else 1, route.next_hop)
-        for route in network.options.routes
-        if ip_network(route.destination).version in versions and route.next_hop not in own
-    ]
-
-
-def _overlap(one: Network, other: Network) -> bool:
-    pairs = ((a.pool, b.pool) for a in one.subnets for b in other.subnets)
-    return any(a.version == b.version and a.overlaps(b) for a, b in pairs)
-
-
-def _address_spaces(network: Network) -> set[str]:
-    return {subnet.address_space for subnet in network.subnets}
+            self.delete(other.id)

@@ -13,7 +13,7 @@ from itertools import chain
 import msgspec
 
 from netplugin.records import Endpoint, Network, Protocol, PublishedPort
-from netplugin.wire import PortBinding
+from netplugin.wire import PortBinding, PublishedRun
 from pluginkit.errors import BadRequest, Exhausted
 
 PORT_MAP = "com.docker.network.portmap"
@@ -58,7 +58,8 @@ def choose_ports(
     Raises: BadRequest: a host address that the endpoint cannot be reached by; Exhausted: no port of a range is free.
     """
     chosen: dict[Where, set[Pair]] = {}
-    places: dict[str, tuple[IPv4Address | None, IPv6Address | None]] = {}
+    # Once for all bindings that differ in their ports alone: there may be ten thousand.
+    places: dict[tuple[int, str], tuple[Protocol, list[Address], set[Pair]]] = {}
     taken: set[tuple[Protocol, int]] = set()
     last = _host_ports((*endpoint.former_ports, *endpoint.ports))
     own = set(_host_ports(endpoint.ports).items())
@@ -70,11 +71,14 @@ def choose_ports(
         return ((protocol, container_port), port) in own or is_free(protocol, addresses, port)
 
     for binding in bindings:
-        protocol = _PROTOCOLS[binding.Proto]
-        if binding.HostIP not in places:
-            places[binding.HostIP] = _host_addresses(binding, network, endpoint)
-        host4, host6 = places[binding.HostIP]
-        addresses = [address for address in (host4, host6) if address is not None]
+        place = places.get((binding.Proto, binding.HostIP))
+        if place is None:
+            protocol = _PROTOCOLS[binding.Proto]
+            host4, host6 = _host_addresses(binding, network, endpoint)
+            addresses = [address for address in (host4, host6) if address is not None]
+            place = protocol, addresses, chosen.setdefault((protocol, host4, host6), set())
+            places[binding.Proto, binding.HostIP] = place
+        protocol, addresses, pairs = place
         if not addresses:
             continue
         port = binding.HostPort
@@ -88,8 +92,20 @@ def choose_ports(
                     f" {choices[0]}-{choices[-1]}; free one"
                 )
         taken.add((protocol, port))
-        chosen.setdefault((protocol, host4, host6), set()).add((port, binding.Port))
+        pairs.add((port, binding.Port))
     return _as_runs(chosen)
+
+
+def runs_of(ports: Iterable[PublishedPort]) -> list[PublishedRun]:
+    """Return the ports as a port map that tells a run in one entry, with each address on which it is open."""
+    numbers = {protocol: number for number, protocol in _PROTOCOLS.items()}
+    return [
+        PublishedRun(
+            numbers[port.protocol], port.container_port, port.container_port + port.count - 1,
+            str(host), port.host_port, port.host_port + port.count - 1,
+        )
+        for port in ports for host in (port.host4, port.host6) if host is not None
+    ]  # fmt: skip
 
 
 def binding_range(binding: PortBinding, ephemeral: range) -> range:

@@ -5,16 +5,38 @@ from __future__ import annotations
 import sqlite3
 
 from netplugin.ipam.records import Address, Installation, Pool
-from netplugin.records import Endpoint, Network
+from netplugin.records import (
+    Allocation,
+    Endpoint,
+    HostIdentity,
+    LostRequest,
+    Network,
+    Node,
+    RemoteEndpoint,
+    RemoteHost,
+    Sighting,
+)
 from pluginkit.store import Kind, create_tables
 
 NETWORKS = Kind("network", Network, durable=True)
 ENDPOINTS = Kind("endpoint", Endpoint, durable=False)
+# After a reboot the cluster tells them again.
+REMOTE_HOSTS = Kind("remote host", RemoteHost, durable=False)
+REMOTE_ENDPOINTS = Kind("remote endpoint", RemoteEndpoint, durable=False)
 POOLS = Kind("pool", Pool, durable=True)
 ADDRESSES = Kind("address", Address, durable=True)
+HOST = Kind("host", HostIdentity, durable=True)
 INSTALLATION = Kind("installation", Installation, durable=True)
+ALLOCATIONS = Kind("allocation", Allocation, durable=True)
+# An engine tells of them as they come, and says nothing to a plugin that was restarted.
+NODES = Kind("node", Node, durable=True)
+SIGHTINGS = Kind("sighting", Sighting, durable=True)
+LOST = Kind("lost request", LostRequest, durable=False)
 
-ALL = (NETWORKS, ENDPOINTS, POOLS, ADDRESSES, INSTALLATION)
+ALL = (
+    *(NETWORKS, ENDPOINTS, REMOTE_HOSTS, REMOTE_ENDPOINTS, POOLS, ADDRESSES),
+    *(INSTALLATION, HOST, ALLOCATIONS, NODES, SIGHTINGS, LOST),
+)
 
 
 def index_addresses(connection: sqlite3.Connection) -> None:
@@ -26,4 +48,42 @@ def index_addresses(connection: sqlite3.Connection) -> None:
         )
 
 
-MIGRATIONS = (create_tables, index_addresses)
+def keep_mtu(connection: sqlite3.Connection) -> None:
+    """Networks of before the MTU was decided at creation keep the one that they were asked to have. Schema 3."""
+    connection.execute(
+        "UPDATE record SET current = json_set(current, '$.mtu', json_extract(current, '$.options.mtu'))"
+        " WHERE kind = 'network' AND json_extract(current, '$.mtu') IS NULL"
+        " AND json_extract(current, '$.options.mtu') IS NOT NULL"
+    )
+
+
+# All records, and how many of them share one, two, … columns of an index. Source: https://www.sqlite.org/fileformat2.html,
+# section 2.6.3.
+_DISTRIBUTION = (
+    ("record", "50000 10000 1"),
+    ("record_parent", "50000 10000 100 1"),
+    ("record_moving", "10 5 2 1"),
+    ("endpoint_address4", "10000 10000 1000 1 1"),
+    ("endpoint_address6", "10000 10000 1000 1 1"),
+    ("remote_endpoint_address4", "10000 10000 1000 1 1"),
+    ("remote_endpoint_address6", "10000 10000 1000 1 1"),
+    ("remote_endpoint_mac", "10000 10000 1000 1 1"),
+)
+
+
+def index_elsewhere(connection: sqlite3.Connection) -> None:
+    """Endpoints of other hosts are found by what their entries say, and moves under way at once. Schema 4."""
+    for field in ("address4", "address6", "mac"):
+        connection.execute(
+            f"CREATE INDEX remote_endpoint_{field} ON record (kind, parent, json_extract(current, '$.{field}'))"
+            " WHERE kind = 'remote endpoint'"
+        )
+    connection.execute("CREATE INDEX record_moving ON record (kind, parent) WHERE next IS NOT NULL")
+    # Untold, SQLite takes it that a kind has ten records, and reads all of them instead of any index.
+    connection.execute("ANALYZE record")
+    connection.execute("DELETE FROM sqlite_stat1")
+    connection.executemany("INSERT INTO sqlite_stat1 VALUES ('record', ?, ?)", _DISTRIBUTION)
+    connection.execute("ANALYZE sqlite_schema")
+
+
+MIGRATIONS = (create_tables, index_addresses, keep_mtu, index_elsewhere)

@@ -3,12 +3,53 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
-from typing import Protocol
+from typing import Literal, Protocol
 
+from netplugin.records import Endpoint, Network
 from netplugin.records import Protocol as TransportProtocol
 
 Address = IPv4Address | IPv6Address
+
+
+# What can encrypt packets.
+Cipher = Literal["WireGuard", "ESP"]
+
+
+@dataclass(frozen=True)
+class Way:
+    """How packets get to an address: with which source, and how large at most. local: the address is this host's."""
+
+    source: Address
+    mtu: int
+    local: bool
+
+
+@dataclass(frozen=True)
+class HostFacts:
+    """What decides on a host whether packets of containers get anywhere.
+
+    forwarding: IP versions that are forwarded. drops: chains of others that drop by policy what is forwarded, in words.
+    routes: destinations with their links, those by no link left out. mtu: of the way out, None without one.
+    """
+
+    forwarding: frozenset[int]
+    drops: tuple[str, ...]
+    routes: tuple[tuple[str, str], ...]
+    mtu: int | None
+
+
+@dataclass(frozen=True)
+class Count:
+    """What a link has carried since it was made. rx: what the host's end received, which the container has sent."""
+
+    rx_bytes: int
+    tx_bytes: int
+    rx_packets: int
+    tx_packets: int
+    rx_dropped: int
+    tx_dropped: int
 
 
 class Probe(Protocol):
@@ -29,6 +70,12 @@ class Probe(Protocol):
     def default_mtu(self) -> int | None:
         """Return the MTU of the way out, None if there is none."""
 
+    def way_to(self, address: Address) -> Way | None:
+        """Return the way to an address, None if there is none."""
+
+    def ciphers(self) -> frozenset[Cipher]:
+        """Return what this kernel can encrypt packets with."""
+
     def sandbox_is_gone(self, key: str) -> bool:
         """Tell whether a sandbox has certainly ended; false if that cannot be seen from here."""
 
@@ -47,3 +94,19 @@ class Announcer(Protocol):
         self, bridge: str, link: str, mac: str, address4: IPv4Address | None, address6: IPv6Address | None
     ) -> None:
         """Everybody on the bridge but the endpoint of `link` is told, while the caller goes on."""
+
+
+class Cluster(Protocol):
+    """What verbs say of overlay networks to other hosts. Every call ends within a bound."""
+
+    def join(self, network: Network) -> Network:
+        """Return the network as the cluster has it; this host is on it."""
+
+    def claim(self, network: Network, endpoint: Endpoint) -> None:
+        """The endpoint's addresses are nobody else's."""
+
+    def release(self, network: Network, endpoint_id: str) -> None:
+        """The endpoint's addresses are free, now or later."""
+
+    def look_again(self) -> None:
+        """What this host is told and says is compared with its records, soon."""

@@ -16,6 +16,9 @@ from pluginkit.errors import BadRequest
 log = logging.getLogger(__name__)
 
 GatewayMode = Literal["nat", "nat-unprotected", "routed", "isolated"]
+NetworkType = Literal["bridge", "overlay"]
+# Nobody's, so that it is neither Swarm's, nor flannel's, nor one that a cloud keeps to itself.
+VXLAN_PORT = 14789
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,15 @@ class NetworkOptions:
     egress_rate: int | None = None
     ingress_rate: int | None = None
     burst: int | None = None
+    type: NetworkType = "bridge"
+    name: str = ""
+    vni: int | None = None
+    peers: tuple[str, ...] = ()
+    vtep: str = ""
+    vxlan_port: int = VXLAN_PORT
+    multicast: bool = True
+    encrypted: bool = False
+    dns: bool = False
 
 
 @dataclass(frozen=True)
@@ -69,6 +81,12 @@ class Option:
 
 def _parse_mode(text: str) -> str:
     if text not in get_args(GatewayMode):
+        raise ValueError
+    return text
+
+
+def _parse_type(text: str) -> str:
+    if text not in get_args(NetworkType):
         raise ValueError
     return text
 
@@ -215,8 +233,8 @@ OPTIONS = (
         values.parse_rate,
         "bits a second such as 10mbit, from 64kbit",
         "unlimited",
-        "What may leave: of a network, what all its containers together send out of it; with --driver-opt of `docker"
-        " network connect`, what that container sends.",
+        "What may leave: of a network, what its containers together send out of it; with --driver-opt of `docker"
+        " network connect`, what that container sends, which then does not count in its network's rate.",
     ),
     Option(
         "ingress_rate",
@@ -233,6 +251,73 @@ OPTIONS = (
         "bytes such as 64k",
         "10 ms worth",
         "What may pass at once after a pause, where a rate is set.",
+    ),
+    Option(
+        "type",
+        "type",
+        _parse_type,
+        "bridge or overlay",
+        "bridge",
+        "Whether the network ends at its host, or is one with those of its peers, over VXLAN.",
+    ),
+    Option(
+        "name",
+        "name",
+        values.parse_name,
+        "up to 63 letters, digits, `_`, `.`, `-`",
+        "none",
+        "Overlay: what the hosts call the network. The VNI is made of it unless `vni` is given.",
+    ),
+    Option("vni", "vni", values.parse_vni, "1 to 16777215", "made of the name", "Overlay: the same on every host."),
+    Option(
+        "peers",
+        "peers",
+        values.parse_peers,
+        "IP addresses of one family, separated by commas",
+        "none",
+        "Overlay: its hosts. This one may be among them, so that the list is the same everywhere. Without it etcd"
+        " says who they are (PYNET_CLUSTER).",
+    ),
+    Option(
+        "vtep",
+        "vtep",
+        values.parse_vtep,
+        "an IP address of the host",
+        "the one in `peers`, or that of the way to them",
+        "Overlay: the address by which peers know this host.",
+    ),
+    Option(
+        "vxlan_port",
+        "vxlan_port",
+        values.parse_port,
+        "1 to 65535",
+        str(VXLAN_PORT),
+        "Overlay: UDP port of its packets, the same on every host.",
+    ),
+    Option(
+        "multicast",
+        "multicast",
+        values.parse_switch,
+        "on or off",
+        "on",
+        "Overlay: whether broadcast and multicast pass between hosts; ARP and neighbour discovery do in any case.",
+    ),
+    Option(
+        "dns",
+        "dns",
+        values.parse_bool,
+        _BOOL,
+        "false",
+        "Overlay with etcd: the gateway answers DNS for the names of containers on all hosts. Containers ask it by"
+        " `--dns GATEWAY`.",
+    ),
+    Option(
+        "encrypted",
+        "encrypted",
+        values.parse_bool,
+        "false",
+        "false",
+        "Overlay: true is refused, and the message says what this kernel could encrypt with, and how.",
     ),
 )
 

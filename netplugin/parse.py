@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network, ip_address
 from typing import Any, TypeVar
 
 import msgspec
@@ -78,7 +78,36 @@ def parse_network_options(options: Mapping[str, Any]) -> NetworkOptions:
             "cannot create network: com.docker.network.host_ipv4 and host_ipv6 are the addresses that masqueraded"
             " traffic carries, but enable_ip_masquerade is false; leave one of them out"
         )
+    check_overlay(parsed)
     return parsed
+
+
+def check_overlay(parsed: NetworkOptions) -> None:
+    """They make an overlay, or none of them is for overlays only.
+
+    Raises: BadRequest: an overlay without what it needs, or its options on a bridge.
+    """
+    if parsed.type == "bridge":
+        if not parsed.multicast:
+            raise BadRequest("cannot create network: multicast is an option of overlays; add -o type=overlay")
+        for field in ("name", "vni", "peers", "vtep", "dns", "encrypted"):
+            if getattr(parsed, field):
+                raise BadRequest(f"cannot create network: {field} is an option of overlays; add -o type=overlay")
+        return
+    if not parsed.name and (parsed.vni is None or not parsed.peers):
+        raise BadRequest("cannot create network: its hosts know an overlay by its name; add -o name=NAME")
+    isolated = "isolated" in (parsed.gateway_mode_ipv4, parsed.gateway_mode_ipv6)
+    if parsed.dns and (isolated or parsed.inhibit_ipv4):
+        raise BadRequest("cannot create network: dns answers at the gateway, which is to be elsewhere; leave one out")
+    if parsed.dns and parsed.peers:
+        raise BadRequest(
+            "cannot create network: hosts that only know each other do not tell names; for dns leave -o peers out, and"
+            " run pynet with PYNET_CLUSTER=etcd://HOST"
+        )
+    if parsed.vtep and not parsed.peers:
+        raise BadRequest("cannot create network: PYNET_VTEP says how the cluster knows this host; leave -o vtep out")
+    if parsed.vtep and ip_address(parsed.vtep).version != ip_address(parsed.peers[0]).version:
+        raise BadRequest("cannot create network: vtep and peers are addresses of different families")
 
 
 def parse_endpoint(request: wire.CreateEndpointRequest, network: Network) -> Endpoint:

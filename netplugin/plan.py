@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import hashlib
-from ipaddress import IPv4Interface, IPv6Interface, ip_interface
+from dataclasses import dataclass
+from ipaddress import IPv4Interface, IPv6Interface, ip_interface, ip_network
+from typing import Any
 
+from netplugin import wire
 from netplugin.firewall.backends import Backend
 from netplugin.firewall.policy import endpoint_openings, gateway_mode, network_policies
+from netplugin.kinds import ENDPOINTS, NETWORKS, REMOTE_ENDPOINTS, REMOTE_HOSTS
 from netplugin.options import EndpointOptions, NetworkOptions
-from netplugin.records import Endpoint, Network
+from netplugin.overlay.plan import gateway_mac, plan_names, plan_overlay, plan_remote_endpoint, plan_remote_host
+from netplugin.records import Endpoint, Network, RemoteEndpoint, RemoteHost
 from netplugin.resources import (
     Bridge,
     Family,
     Forwarding,
     HostPorts,
+    Redirect,
     Shaper,
     SourceGuard,
     Sysctl,
@@ -21,7 +27,41 @@ from netplugin.resources import (
     endpoint_ifb,
     network_ifb,
 )
-from pluginkit.reconcile import Resource
+from pluginkit.reconcile import Planned, Resource
+
+
+@dataclass(frozen=True)
+class Plans:
+    """The kinds of records of the network driver, parents first, each with what it means."""
+
+    networks: Planned[Network]
+    endpoints: Planned[Endpoint]
+    remote_hosts: Planned[RemoteHost]
+    remote_endpoints: Planned[RemoteEndpoint]
+
+    @property
+    def remotes(self) -> tuple[Planned[Any], ...]:
+        """Those of which the cluster tells."""
+        return (self.remote_hosts, self.remote_endpoints)
+
+    @property
+    def all(self) -> tuple[Planned[Any], ...]:
+        """All of them."""
+        return (self.networks, self.endpoints, *self.remotes)
+
+
+def plans(backend: Backend) -> Plans:
+    """Return the kinds of records with what they mean under a firewall backend."""
+    return Plans(
+        Planned(NETWORKS, lambda network, _: plan_network(network, backend)),
+        Planned(ENDPOINTS, lambda endpoint, network: plan_endpoint(endpoint, network, backend), parent=NETWORKS),
+        Planned(REMOTE_HOSTS, plan_remote_host, parent=NETWORKS),
+        Planned(
+            REMOTE_ENDPOINTS,
+            lambda endpoint, network: plan_remote_endpoint(endpoint, network, bridge_name(network)),
+            parent=NETWORKS,
+        ),
+    )
 
 
 def bridge_name(network: Network) -> str:
@@ -42,7 +82,7 @@ def plan_network(network: Network, backend: Backend) -> tuple[Resource, ...]:
     resources: list[Resource] = [
         Bridge(
             bridge,
-            _bridge_mac(network.id),
+            gateway_mac(network, network.overlay) if network.overlay else _bridge_mac(network.id),
             network.mtu,
             _bridge_addresses(network),
             f"pynet network {network.id}",
@@ -64,6 +104,10 @@ def plan_network(network: Network, backend: Backend) -> tuple[Resource, ...]:
     for policy in policies:
         resources += backend.network(policy)
     resources += _shaped(bridge, network_ifb(network.id), network.options)
+    if network.overlay is not None:
+        # Last, so that nobody comes in from elsewhere before the rules are there.
+        own = tuple(address.ip for address in _bridge_addresses(network))
+        resources += plan_overlay(network, network.overlay, bridge, own)
     return tuple(resources)
 
 
@@ -77,7 +121,7 @@ def plan_endpoint(endpoint: Endpoint, network: Network, backend: Backend) -> tup
             peer_mac=endpoint.mac,
             bridge=bridge_name(network),
             mtu=network.mtu,
-            hairpin=bool(endpoint.ports),
+            hairpin=bool(endpoint.published),
             isolated=not network.options.icc,
             alias=f"pynet endpoint {endpoint.id}",
         ),
@@ -85,6 +129,7 @@ def plan_endpoint(endpoint: Endpoint, network: Network, backend: Backend) -> tup
         Sysctl(f"net/ipv6/conf/{name}/disable_ipv6", "1", optional=True),
     ]
     resources += _shaped(name, endpoint_ifb(endpoint.id), endpoint.options)
+    resources += _redirected(name, endpoint, network)
     if network.options.anti_spoof:
         resources.append(
             SourceGuard(
@@ -106,7 +151,27 @@ def plan_endpoint(endpoint: Endpoint, network: Network, backend: Backend) -> tup
     ]
     for policy, openings in opened:
         resources += backend.endpoint(endpoint.id, policy, openings)
-    return tuple(resources)
+    return (*resources, *plan_names(endpoint, network, bridge_name(network)))
+
+
+def gateway_of(network: Network, family: Family, address: IPv4Interface | IPv6Interface | None) -> str:
+    """Return the gateway of the subnet that holds `address`; "" if there is none or it leads nowhere."""
+    if address is None or network.internal or gateway_mode(network, family) == "isolated":
+        return ""
+    subnets = (subnet for subnet in network.subnets if address.ip in subnet.pool)
+    return next((str(subnet.router or subnet.gateway or "") for subnet in subnets), "")
+
+
+def static_routes(network: Network, endpoint: Endpoint) -> list[wire.StaticRoute]:
+    """Return the network's routes in the families that the endpoint has; not those that lead to the endpoint itself."""
+    addresses = [address for address in (endpoint.address4, endpoint.address6) if address is not None]
+    versions = {address.version for address in addresses}
+    own = {str(address.ip) for address in addresses}
+    return [
+        wire.StaticRoute(route.destination, 0 if route.next_hop else 1, route.next_hop)
+        for route in network.options.routes
+        if ip_network(route.destination).version in versions and route.next_hop not in own
+    ]
 
 
 def _shaped(link: str, ifb: str, options: NetworkOptions | EndpointOptions) -> list[Resource]:
@@ -117,6 +182,22 @@ def _shaped(link: str, ifb: str, options: NetworkOptions | EndpointOptions) -> l
     if options.egress_rate is not None:
         shaped.append(Sysctl(f"net/ipv6/conf/{ifb}/disable_ipv6", "1", optional=True))
     return shaped
+
+
+def _redirected(link: str, endpoint: Endpoint, network: Network) -> list[Resource]:
+    """Return where frames of the endpoint go before they enter the bridge, which is one place at most.
+
+    Its own queue, or that of its network, or, where ports are isolated, the host, which leads published ports back.
+    """
+    bridge = bridge_name(network)
+    if endpoint.options.egress_rate is not None:
+        return [Redirect(link, endpoint_ifb(endpoint.id))]
+    if network.options.egress_rate is not None:
+        return [Redirect(link, network_ifb(network.id), bridge)]
+    if network.options.icc or network.internal:
+        return []
+    addresses = tuple(interface.ip for interface in (endpoint.address4, endpoint.address6) if interface)
+    return [Redirect(link, bridge, bridge, endpoint.mac, addresses)]
 
 
 def _bridge_addresses(network: Network) -> tuple[IPv4Interface | IPv6Interface, ...]:

@@ -35,11 +35,26 @@ Subnet6 = Subnet[IPv6Network, IPv6Address]
 
 
 @dataclass(frozen=True)
+class Overlay:
+    """The part of an overlay network that is decided at creation, on this host.
+
+    port: of UDP. vtep: this host's address in the underlay. peers: those of the other hosts; (): the cluster says who
+    they are, and what is on them, or a swarm who they are. name: what the cluster calls the network, else "".
+    """
+
+    vni: int
+    port: int
+    vtep: str
+    peers: tuple[str, ...]
+    name: str = ""
+
+
+@dataclass(frozen=True)
 class Network:
     """A network, from CreateNetwork to DeleteNetwork.
 
     mtu: decided at creation. adopted: the bridge was there before the network and stays after it. kept: the addresses
-    that it had, with their prefix lengths, which stay too.
+    that it had, with their prefix lengths, which stay too. overlay: None: the network ends at its host.
     """
 
     id: str
@@ -50,11 +65,22 @@ class Network:
     mtu: int = 1500
     adopted: bool = False
     kept: tuple[str, ...] = ()
+    overlay: Overlay | None = None
 
     @property
     def subnets(self) -> tuple[Subnet4 | Subnet6, ...]:
         """The subnets of both families."""
         return (*self.subnets4, *self.subnets6)
+
+    @property
+    def address_spaces(self) -> frozenset[str]:
+        """Where its subnets come from."""
+        return frozenset(subnet.address_space for subnet in self.subnets)
+
+    def overlaps(self, other: Network) -> bool:
+        """Tell whether there is an address that is in both."""
+        pairs = ((one.pool, another.pool) for one in self.subnets for another in other.subnets)
+        return any(one.version == another.version and one.overlaps(another) for one, another in pairs)
 
 
 @dataclass(frozen=True)
@@ -73,11 +99,26 @@ class PublishedPort:
 
 
 @dataclass(frozen=True)
+class Publication:
+    """Ports that an administrator has published, on a container that runs.
+
+    sources: who may use them; (): whoever the network's options say. until: when they close, in seconds since 1970;
+    None: when the endpoint leaves its sandbox, as all do.
+    """
+
+    port: PublishedPort
+    sources: tuple[str, ...] = ()
+    until: float | None = None
+
+
+@dataclass(frozen=True)
 class Endpoint:
     """An endpoint, from CreateEndpoint to DeleteEndpoint.
 
-    sandbox: the engine's key while joined, else "". ports: what is published. former_ports: what was published last, so
-    that the engine, which revokes and programs an endpoint when others come and go, gets the same ports again.
+    sandbox: the engine's key while joined, else "". ports: what the engine publishes. former_ports: what it published
+    last, so that it, which revokes and programs an endpoint when others come and go, gets the same ports again.
+    publications: what an administrator publishes besides. names: of its container on the network, its own first, as the
+    engine was heard to say; () until then.
     """
 
     id: str
@@ -89,3 +130,62 @@ class Endpoint:
     ports: tuple[PublishedPort, ...] = ()
     former_ports: tuple[PublishedPort, ...] = ()
     options: EndpointOptions = NO_OPTIONS
+    publications: tuple[Publication, ...] = ()
+    names: tuple[str, ...] = ()
+
+    @property
+    def published(self) -> tuple[PublishedPort, ...]:
+        """All its ports that are open, whoever published them."""
+        return (*self.ports, *(each.port for each in self.publications))
+
+
+@dataclass(frozen=True)
+class Sighting:
+    """An engine, by its ID, was seen to know the network of the same ID as this record."""
+
+    engine: str
+
+
+@dataclass(frozen=True)
+class LostRequest:
+    """The engine repeated a request about a network without its body and gave it up."""
+
+
+@dataclass(frozen=True)
+class HostIdentity:
+    """How the cluster knows this host, whatever its name and address."""
+
+    id: str
+
+
+@dataclass(frozen=True)
+class Allocation:
+    """What this manager of a swarm has given to the network of the same ID as this record."""
+
+    vni: int
+    port: int
+
+
+@dataclass(frozen=True)
+class Node:
+    """A node of the swarm, known by its address, which is the record's ID. own: it is this one."""
+
+    own: bool
+
+
+@dataclass(frozen=True)
+class RemoteHost:
+    """Another host that is on a network, as the cluster or a swarm says."""
+
+    vtep: str
+
+
+@dataclass(frozen=True)
+class RemoteEndpoint:
+    """An endpoint on another host, as the cluster says."""
+
+    mac: str
+    vtep: str
+    address4: IPv4Interface | None
+    address6: IPv6Interface | None
+    names: tuple[str, ...] = ()

@@ -56,6 +56,95 @@ class Veth:
 
 
 @dataclass(frozen=True)
+class Vxlan:
+    """A VXLAN device that is up and a port of `bridge`.
+
+    local: this host's address in the underlay. learning: from what it receives, behind which VTEP an address is.
+    isolated: as with a veth pair.
+    """
+
+    name: str
+    bridge: str
+    vni: int
+    port: int
+    local: str
+    mtu: int
+    learning: bool
+    isolated: bool
+    alias: str
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """The name."""
+        return ("vxlan", self.name)
+
+
+@dataclass(frozen=True)
+class FdbEntry:
+    """Frames to `mac` leave by the VXLAN device `link` and are sent to `vtep`; the zero address may have many."""
+
+    link: str
+    mac: str
+    vtep: str
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """All of it: the same address behind another VTEP is another entry."""
+        return ("fdb", self.link, self.mac, self.vtep)
+
+
+@dataclass(frozen=True)
+class OverlayGuard:
+    """VXLAN packets of `vni` on UDP port `port` are dropped unless an OverlayMember of `link`, their device, sent them.
+
+    So are frames out of `link` that claim to come from `mac`, the bridge's own. multicast: without, so are frames for
+    many, both ways, but for those that ask and tell who has an address. names: addresses of the bridge that answer DNS;
+    what a container asks of them is limited.
+    """
+
+    link: str
+    mac: str
+    vni: int
+    port: int
+    multicast: bool = True
+    names: tuple[IPv4Address | IPv6Address, ...] = ()
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """The device."""
+        return ("overlay-guard", self.link)
+
+
+@dataclass(frozen=True)
+class OverlayMember:
+    """The host `vtep` may send packets of the VNI of `link`."""
+
+    link: str
+    vni: int
+    port: int
+    vtep: str
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """The device and the host."""
+        return ("overlay-member", self.link, self.vtep)
+
+
+@dataclass(frozen=True)
+class Neighbour:
+    """The bridge `link` knows the MAC address of `address`, and answers for it."""
+
+    link: str
+    address: IPv4Address | IPv6Address
+    mac: str
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """The bridge and the address."""
+        return ("neighbour", self.link, str(self.address))
+
+
+@dataclass(frozen=True)
 class Sysctl:
     """A value below /proc/sys. optional: no error where the kernel has no such file (no IPv6, say)."""
 
@@ -222,9 +311,9 @@ class NftPorts:
 class Shaper:
     """A link whose traffic is held to these rates; None: not held. Both are seen from inside the container.
 
-    egress is what containers send, ingress what they receive. link: an endpoint's staying end holds that endpoint; a
-    bridge holds what all its endpoints together exchange with the host and the world, not what they send to each other.
-    ifb: a device of that name queues the egress. burst_bytes: what may pass at once after a pause; None: 10 ms worth.
+    egress is what containers send, ingress what they receive. link: an endpoint's staying end, or a bridge for all that
+    its endpoints receive from the host and the world. ifb: a device of that name queues the egress that is redirected
+    to it. burst_bytes: what may pass at once after a pause; None: 10 ms worth.
     """
 
     link: str
@@ -237,6 +326,25 @@ class Shaper:
     def key(self) -> tuple[str, ...]:
         """The link."""
         return ("shaper", self.link)
+
+
+@dataclass(frozen=True)
+class Redirect:
+    """Frames that come in by `link`, a port of a bridge, go to `to` first: an ifb device, or straight to the bridge.
+
+    bridge: only those to the MAC address of that bridge; "": all. mac, addresses: only packets of that source.
+    """
+
+    link: str
+    to: str
+    bridge: str = ""
+    mac: str = ""
+    addresses: tuple[IPv4Address | IPv6Address, ...] = ()
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """The link."""
+        return ("redirect", self.link)
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,11 @@ Source: docs/protocol.md; moby libnetwork/drivers/remote/api/api.go. What Go omi
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
+
+ScopeName = Literal["local", "global"]
 
 
 @dataclass(frozen=True)
@@ -81,9 +83,11 @@ class JoinRequest:
     SandboxKey: str
 
 
-@dataclass(frozen=True)
-class PortBinding:
-    """One entry of com.docker.network.portmap. HostPort 0: any port; HostPort < HostPortEnd: one out of that range."""
+class PortBinding(msgspec.Struct, frozen=True, gc=False):
+    """One entry of com.docker.network.portmap. HostPort 0: any port; HostPort < HostPortEnd: one out of that range.
+
+    No dataclass: of these ten thousand come at once, and the garbage collector would count every one.
+    """
 
     Proto: int
     Port: int
@@ -94,12 +98,27 @@ class PortBinding:
 
 
 @dataclass(frozen=True)
+class PublishedRun:
+    """One entry of the port map in the answer to EndpointOperInfo: Port + n is open at HostPort + n, to the ends."""
+
+    Proto: int
+    Port: int
+    PortEnd: int
+    HostIP: str
+    HostPort: int
+    HostPortEnd: int
+
+
+@dataclass(frozen=True)
 class ExternalConnectivityRequest:
     """NetworkDriver.ProgramExternalConnectivity. Of its options only the port map is decoded, once."""
 
     NetworkID: str
     EndpointID: str
     Options: dict[str, msgspec.Raw] | None = None
+
+
+AboutEndpoint = EndpointRequest | JoinRequest | ExternalConnectivityRequest
 
 
 @dataclass(frozen=True)
@@ -112,10 +131,10 @@ class DiscoveryRequest:
 
 @dataclass(frozen=True)
 class Capabilities:
-    """Answer to GetCapabilities."""
+    """Answer to GetCapabilities. ConnectivityScope global: the engine tells of a swarm's nodes, and of their names."""
 
-    Scope: str = "local"
-    ConnectivityScope: str = "local"
+    Scope: ScopeName
+    ConnectivityScope: ScopeName
     GwAllocChecker: bool = True
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import struct
 from contextvars import ContextVar
@@ -32,6 +33,11 @@ def remember(connection: socket.socket | None) -> None:
     start_time = _start_time(pid)
     if start_time is not None:
         _caller.set(f"{pid}@{start_time}")
+
+
+def own() -> str:
+    """Return what this process is named as a caller, for work that it does itself."""
+    return f"{os.getpid()}@{_start_time(os.getpid())}"
 
 
 def is_running(caller: str) -> bool:

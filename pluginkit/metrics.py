@@ -24,6 +24,9 @@ class Metrics:
             registry=self._registry,
             buckets=(0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30),
         )
+        self._failed = Counter(
+            f"{plugin}_failures", "Requests that failed, by reason.", ["method", "reason"], registry=self._registry
+        )
         self._reconciles = Counter(f"{plugin}_reconciles", "Reconciliations run.", registry=self._registry)
         self._undone = Counter(
             f"{plugin}_moves_settled", "Interrupted moves that a reconcile settled.", registry=self._registry
@@ -42,6 +45,10 @@ class Metrics:
         """One more request is counted; `outcome` is "ok", "error" or "bug"."""
         self._requests.labels(method, outcome).inc()
         self._seconds.labels(method).observe(seconds)
+
+    def failed(self, method: str, reason: str) -> None:
+        """One more failed request is counted; `reason` is the name of an error of ours, or of a bug's."""
+        self._failed.labels(method, reason).inc()
 
     def reconciled(self, outcome: Outcome) -> None:
         """One more reconcile is counted."""

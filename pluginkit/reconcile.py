@@ -9,8 +9,8 @@ carries our name without being recorded. Both may be cut short at any step and s
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -19,6 +19,8 @@ from pluginkit.log import failure
 from pluginkit.store import Kind, Row, Store
 
 R = TypeVar("R")
+# What is entered around long work: there the caller may give up its locks.
+Aside = Callable[[], AbstractContextManager[None]]
 log = logging.getLogger(__name__)
 
 
@@ -89,11 +91,15 @@ class Reconciler:
         self._kinds = tuple(kinds)
         self._kernels = kernels
 
-    def transition(self, planned: Planned[R], record_id: str, new: R | None, parent: str = "") -> None:
+    def transition(
+        self, planned: Planned[R], record_id: str, new: R | None, parent: str = "", aside: Aside = nullcontext
+    ) -> None:
         """The record `record_id` is `new` (None: it is gone), and the kernel is as its plan says.
 
         On an error from `ensure` the record and the kernel are what they were before. On errors from removal everything
         else has been removed, and the move stays on record until a reconcile completes (deletion) or undoes it.
+
+        aside: entered while the kernel ensures what is new; nobody else may move this record then, nor reconcile it.
 
         Raises: whatever a kernel's ensure raised; ExceptionGroup of what kernels' remove raised.
         """
@@ -112,7 +118,8 @@ class Reconciler:
         after = planned.plan(new, parent_record) if new is not None else ()
         self._store.intend(planned.kind, record_id, parent, new)
         try:
-            self._ensure(after)
+            with aside():
+                self._ensure(after)
         except Exception:
             self._undo(planned, record_id, before, after)
             raise
@@ -121,8 +128,10 @@ class Reconciler:
             raise ExceptionGroup(f"cannot take down all of {planned.kind.name} {record_id}", failures)
         self._store.commit(planned.kind, record_id)
 
-    def reconcile(self) -> Outcome:
+    def reconcile(self, leave: Collection[str] = ()) -> Outcome:
         """Every record is settled and in the kernel, and nothing else of ours is; failures are logged and returned.
+
+        leave: the IDs of records that somebody is moving just now, and of what must stand still meanwhile.
 
         Raises: StateError: a record cannot be read; the kernel has not been touched.
         """
@@ -132,7 +141,8 @@ class Reconciler:
         failures: list[Exception] = []
         # Looked at before anything is changed: kernels that remember what they did learn here what others undid. And
         # swept before anything is made: what nobody wants may hold what somebody needs.
-        swept = self._sweep(self._existing(failures), known, failures)
+        swept = self._sweep(self._existing(self._kernels.values(), failures), known, failures)
+        cases = [case for case in cases if case.row.id not in leave]
         # Children first: what hangs on a parent that ends must be gone before it.
         for case in reversed(cases):
             if case.ends:
@@ -147,6 +157,22 @@ class Reconciler:
                         self._ensure(case.current)
         undone = sum(case.ends or case.row.pending for case in cases)
         return Outcome(undone, swept, tuple(failures))
+
+    def repair(self, types: Collection[type[Any]]) -> None:
+        """What settled records want of these types is in the kernel, and nothing else of ours is; failures are logged.
+
+        The part of a reconcile that is soon done, for what others have just changed.
+
+        Raises: StateError: a record cannot be read; the kernel has not been touched.
+        """
+        cases = [self._case(planned, row) for planned in self._kinds for row in self._store.rows(planned.kind)]
+        known = {want.key for case in cases for want in (*case.current, *case.following)}
+        failures: list[Exception] = []
+        self._sweep(self._existing([self._kernels[one] for one in types], failures), known, failures)
+        for case in cases:
+            if not case.row.pending and not case.ends:
+                with _collecting(failures):
+                    self._ensure([want for want in case.current if type(want) in types])
 
     def _case(self, planned: Planned[R], row: Row[R]) -> _Case[R]:
         parent = self._store.get(planned.parent, row.parent) if planned.parent else None
@@ -210,10 +236,10 @@ class Reconciler:
                 self._kernel(have).remove(have)
         return failures
 
-    def _existing(self, failures: list[Exception]) -> list[tuple[Kernel, Resource]]:
-        """Return what carries our name in the kernel, children first."""
+    def _existing(self, kernels: Iterable[Kernel], failures: list[Exception]) -> list[tuple[Kernel, Resource]]:
+        """Return what carries our name in these parts of the kernel, children first."""
         existing: list[tuple[Kernel, Resource]] = []
-        for kernel in reversed(list(dict.fromkeys(self._kernels.values()))):
+        for kernel in reversed(list(dict.fromkeys(kernels))):
             with _collecting(failures):
                 existing += [(kernel, have) for have in kernel.owned()]
         return existing

@@ -18,7 +18,7 @@ from typing import Any
 from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
-from pluginkit import caller, errors, wire
+from pluginkit import admin, caller, errors, wire
 from pluginkit.log import request_id
 from pluginkit.metrics import Metrics
 
@@ -34,13 +34,14 @@ class Method:
     """One method of the protocol: `name` as in the URL, the type of its request (None: the body is empty), its verb.
 
     hang_up: an empty body, or a bug of ours, is answered by closing the connection: the engine acts on what any other
-    answer says.
+    answer says. lost: called when the body is empty, because the engine gives up a request that it repeats without.
     """
 
     name: str
     request: type[Any] | None
     verb: Callable[..., Any]
     hang_up: bool = False
+    lost: Callable[[], None] | None = None
 
 
 def create_app(name: str, implements: Sequence[str], methods: Sequence[Method], metrics: Metrics) -> Flask:
@@ -56,6 +57,17 @@ def create_app(name: str, implements: Sequence[str], methods: Sequence[Method], 
     return app
 
 
+def create_admin_app(name: str, methods: Sequence[Method], metrics: Metrics) -> Flask:
+    """Return a WSGI app that answers each of `methods`, for `admin.listen`."""
+    app = Flask(f"{name} admin", static_folder=None)
+    app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
+    for method in methods:
+        rule = f"/{admin.VERSION}/{method.name}"
+        app.add_url_rule(rule, method.name, _view(method, metrics), methods=["POST"], provide_automatic_options=False)
+    app.register_error_handler(HTTPException, _refuse)
+    return app
+
+
 def _view(method: Method, metrics: Metrics) -> Callable[[], Response]:
     def view() -> Response:
         token = request_id.set(secrets.token_hex(4))
@@ -65,18 +77,23 @@ def _view(method: Method, metrics: Metrics) -> Callable[[], Response]:
             body = request.get_data(cache=False)
             if method.hang_up and not body:
                 _hang_up()
+            if method.lost and not body:
+                method.lost()
             caller.remember(_connection())
             answer = method.verb() if method.request is None else method.verb(wire.decode(body, method.request))
             return _answer(200, {} if answer is None else answer)
         except RequestEntityTooLarge:
             outcome = "error"
+            metrics.failed(method.name, "BadRequest")
             return _error(400, f"cannot read a request above {MAX_BODY_BYTES} bytes")
         except HTTPException as exc:
             # The caller died inside its request: nobody reads the answer, and it is no bug.
             outcome = "error"
+            metrics.failed(method.name, "HungUp")
             log.warning("%s: %s", method.name, exc.description)
             return _refuse(exc)
         except Exception as exc:
+            metrics.failed(method.name, type(exc).__name__)
             if errors.is_expected(exc):
                 outcome = "error"
                 log.warning("%s: %s", method.name, errors.describe(exc))

@@ -10,6 +10,8 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import socket
+import struct
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,7 +25,7 @@ from gunicorn.errors import AppImportError
 from gunicorn.glogging import Logger
 from gunicorn.workers.gthread import ThreadWorker
 
-from pluginkit import listener
+from pluginkit import admin, listener
 from pluginkit.errors import PluginError
 from pluginkit.log import failure
 
@@ -32,6 +34,8 @@ log = logging.getLogger(__name__)
 # Requests of one network queue for its lock, each in a thread: enough of them that other networks are not starved.
 _THREADS = 64
 _GRACE_S = 20
+# Nobody who speaks this protocol pauses within a request; who does must not keep a thread for ever.
+_PAUSE_S = 10
 
 
 @dataclass(frozen=True)
@@ -39,11 +43,13 @@ class Running:
     """What a plugin is made of once it has started: its app, and what to do now and then.
 
     watch: never returns; calls what it is given when it is time to reconcile before the timer says so.
+    admin: what answers on the administrator's socket, if there is one.
     """
 
     app: Flask
     reconcile: Callable[[], None]
     watch: Callable[[Callable[[], None]], None] | None = None
+    admin: Flask | None = None
 
 
 @dataclass(frozen=True)
@@ -109,6 +115,8 @@ class _Application(BaseApplication):  # type: ignore[misc]
     def load(self) -> Flask:
         try:
             running = self.service.start()
+            if running.admin is not None:
+                admin.listen(self.service.state_dir, running.admin)
         except PluginError as exc:
             # gunicorn prints the text of this one, without a traceback, and ends instead of trying again.
             raise AppImportError(str(exc)) from exc
@@ -138,6 +146,12 @@ class _Worker(ThreadWorker):  # type: ignore[misc]
     def init_signals(self) -> None:
         super().init_signals()
         signal.signal(signal.SIGHUP, lambda _number, _frame: self.app.wake.set())
+
+    def enqueue_req(self, conn: Any) -> None:
+        """The connection is served by a thread, which waits for each part of its request for a bounded time."""
+        # An option of the kernel's, for gunicorn itself sets the socket to wait for ever.
+        conn.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", _PAUSE_S, 0))
+        super().enqueue_req(conn)
 
 
 class _Logger(Logger):  # type: ignore[misc]

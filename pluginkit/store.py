@@ -16,6 +16,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -24,6 +25,8 @@ from pluginkit.errors import BadRequest, StateError, Unavailable
 
 R = TypeVar("R")
 Migration = Callable[[sqlite3.Connection], None]
+
+VERSION = metadata.version("pynet-pyvol")
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _DELETION = "null"
@@ -119,14 +122,23 @@ class Store:
             raise StateError(f"cannot use the state file {self._path}: it is damaged ({verdict}); restore a backup")
         [[schema]] = self._connection.execute("PRAGMA user_version")
         if schema > len(migrations):
+            writer = self._written_by() or "the version that wrote it"
             raise StateError(
-                f"cannot use the state file {self._path}: its schema {schema} is newer than this version's"
-                f" {len(migrations)}; install the version that wrote it"
+                f"cannot use the state file {self._path}: its schema {schema} is newer than the {len(migrations)} of"
+                f" this version, {VERSION}; install {writer} again, or restore the state that was saved before that"
             )
         for number in range(schema, len(migrations)):
             with self._transaction(durable=True):
                 migrations[number](self._connection)
                 self._connection.execute(f"PRAGMA user_version = {number + 1:d}")
+        if self._written_by() != VERSION:
+            with self._transaction(durable=True):
+                self._connection.execute("INSERT OR REPLACE INTO fact VALUES ('written_by', ?)", (VERSION,))
+
+    def _written_by(self) -> str:
+        """Return the version that last had the file open, or nothing if it did not say."""
+        found = self._connection.execute("SELECT value FROM fact WHERE name = 'written_by'").fetchone()
+        return str(found[0]) if found else ""
 
     def _forget_before_boot(self, kinds: Sequence[str]) -> None:
         boot_id = _BOOT_ID.read_text(encoding="ascii").strip()
@@ -159,6 +171,10 @@ class Store:
         """
         condition = f"AND kind = '{kind.name}' AND parent = ? AND json_extract(current, '$.{field}') = ? ORDER BY id"
         return self._select(kind, condition, (parent, value))
+
+    def moving(self, kind: Kind[R], parent: str) -> list[Row[R]]:
+        """Return the rows of `parent` that a move is under way of, by id."""
+        return self._select(kind, "AND parent = ? AND next IS NOT NULL ORDER BY id", (parent,))
 
     def intend(self, kind: Kind[R], record_id: str, parent: str, record: R | None) -> None:
         """It is on record that `record_id` is about to become `record`, or nothing if that is None."""

@@ -6,7 +6,8 @@
 PLUGINS=(pynet pyvol)
 SOCKETS=/run/docker/plugins
 STARTED=/run/pynet-up # what `up` has started itself, other than the plugins
-ENGINE_LOG=/var/log/pynet-dockerd.log
+PYRUN_HOST=unix:///run/pyrun/pyrun.sock
+PYRUN_LOG=/var/log/pyrun.log
 
 say() { printf '%s\n' "$*"; }
 
@@ -35,6 +36,13 @@ wait_for() {
 engine_version() { timeout 10 docker version --format '{{.Server.Version}}' 2>/dev/null; }
 
 engine_answers() { engine_version >/dev/null; }
+
+# The docker CLI speaks to the engine that answers: the one that it would anyway, or pyrun.
+choose_engine() {
+    if [ -z "${DOCKER_HOST:-}" ] && ! engine_answers && DOCKER_HOST=$PYRUN_HOST engine_answers; then
+        export DOCKER_HOST=$PYRUN_HOST
+    fi
+}
 
 pid_file() { printf '/run/%s/%s.pid' "$1" "$1"; }
 

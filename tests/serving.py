@@ -16,8 +16,12 @@ from pathlib import Path
 from typing import Any
 
 PATIENCE_S = 30.0
+# The machine's own engine knows nothing of the networks of a test.
+ALONE = {"PYNET_ENGINES": "/nonexistent"}
 # Even a test run that is killed leaves no process behind.
 MORTAL = ("setpriv", "--pdeathsig", "KILL")
+# Who runs the tests in the background makes them, and all that they start, deaf to Ctrl-C.
+INTERRUPTIBLE = ("env", "--default-signal=INT")
 
 
 class Cut(ConnectionError):
@@ -86,7 +90,7 @@ class Serving:
     def start(self) -> None:
         """It answers."""
         with self._log.open("ab") as log:
-            self._process = subprocess.Popen(self._argv, stderr=log, start_new_session=True)
+            self._process = subprocess.Popen(self._argv, stderr=log, start_new_session=True, env=os.environ | ALONE)
         self.wait_until_it_answers()
 
     def wait_until_it_answers(self) -> None:

@@ -55,6 +55,7 @@ NEVER = (
     Never("runtime/*", PRODUCT[:3], "one misreading of the protocol cannot pass on both sides"),
     Never("integration/*", PRODUCT, "the same tests are for every engine and every plugin"),
     Never("*/kernel/*", ("pluginkit.store", "pluginkit.locks", "flask"), "the kernel is asked, nothing is remembered"),
+    Never("volplugin/options/*", IMPURE + KERNELS, "a plan can be computed and compared anywhere"),
     *(Never(f"*plugin/{name}.py", IMPURE + KERNELS, "a plan can be computed and compared anywhere") for name in PURE),
     *(
         Never(f"{name}/*", ("tests", "integration", "scripts"), "the product stands without its tests")
@@ -71,7 +72,12 @@ ONLY = (
     Only(("subprocess",), ("pluginkit/command.py", "runtime/process.py"), "argv only, a time limit, the C locale"),
     Only(("flask", "werkzeug", "gunicorn"), ("pluginkit/*", "runtime/*"), "HTTP ends where the verbs begin"),
     Only(("typer",), ("*/cli.py", "*/__main__.py"), "the command line is the only one that speaks to a terminal"),
-    Only(KERNELS, ("*/app.py", "*/cli.py", "*/__main__.py", "*/kernel/*"), "only the top sees both sides"),
+    Only(
+        KERNELS,
+        ("*/app.py", "*/cli.py", "*/__main__.py", "*/kernel/*", "netplugin/conform/place.py"),
+        "only the top sees both sides; conform opens its sockets in others' namespaces",
+    ),
+    Only(("scapy",), ("netplugin/conform/*",), "an extra: the plugin is installed without it"),
     Only(("pluginkit.locks",), ("*/driver.py", "*/ipam.py"), "whoever takes a lock is a verb, or reconciles"),
 )
 # Words of names that say nothing, of modules and of classes.
@@ -79,7 +85,10 @@ EMPTY_WORDS = frozenset({"utils", "util", "common", "helpers", "helper", "manage
 # Where one of them is a word of the field.
 FIELD_WORDS = {("netplugin", "base"): "netfilter: a base chain is one that a hook of the kernel leads to"}
 EMPTY_VERBS = ("handle_", "process_", "manage_")
-GIVEN_NAMES = {"pluginkit/service.py:handle_hup": "gunicorn's Arbiter calls it by that name"}
+GIVEN_NAMES = {
+    "pluginkit/service.py:handle_hup": "gunicorn's Arbiter calls it by that name",
+    "runtime/service.py:handle_exit": "gunicorn's Worker installs it by that name",
+}
 # Written in two parts, so that this file does not break its own rules.
 NOWHERE = {
     r"shell\s*=\s*" + "True": "programs are run by argument list",

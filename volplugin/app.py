@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,20 +13,47 @@ from pluginkit.errors import PluginError
 from pluginkit.log import failure
 from pluginkit.metrics import Metrics
 from pluginkit.reconcile import Kernel
-from pluginkit.server import create_app
+from pluginkit.server import create_admin_app, create_app
 from pluginkit.service import Running
 from pluginkit.store import Store
+from volplugin.admin.driver import AdminDriver
+from volplugin.archive.driver import ArchiveDriver
 from volplugin.capacity import NEVER, Overcommit
-from volplugin.driver import ATTACHMENT, VOLUME, VolumeDriver
-from volplugin.kernel import mounts
+from volplugin.doctor.driver import DoctorDriver
+from volplugin.driver import VolumeDriver
+from volplugin.instants.driver import InstantDriver
+from volplugin.kernel import mountinfo, mounts
 from volplugin.kernel.backing import BackingFiles
+from volplugin.kernel.copies.freezing import Freezer
+from volplugin.kernel.copies.snapshots import Restorations, SnapshotFiles
+from volplugin.kernel.copies.staging import StagedImages
+from volplugin.kernel.encryption.keys import Keys
 from volplugin.kernel.filesystem import Filesystems
 from volplugin.kernel.loopdev import LoopDevices
 from volplugin.kernel.mounts import Mounts
 from volplugin.kernel.sources import SourceDirectories
+from volplugin.kernel.upkeep.checking import Checking
+from volplugin.kernel.upkeep.looking import Looking
+from volplugin.kernel.upkeep.mounted import MountedFilesystems
+from volplugin.kernel.upkeep.trash import TrashedImages
 from volplugin.kernel.usage import Usage
-from volplugin.plan import Layout
-from volplugin.resources import BackingFile, BindMount, Filesystem, LoopDevice, Mount, SourceDirectory
+from volplugin.plan import SNAPSHOTS, Layout
+from volplugin.pools.driver import PoolDriver
+from volplugin.resources import (
+    POOL_MOUNTS,
+    BackingFile,
+    BindMount,
+    Filesystem,
+    LoopDevice,
+    Mount,
+    Restoration,
+    SnapshotFile,
+    SourceDirectory,
+    StagedImage,
+    TrashedImage,
+)
+from volplugin.upkeep.driver import UpkeepDriver
+from volplugin.volumes import ALL, Policy, Volumes
 
 log = logging.getLogger(__name__)
 
@@ -34,13 +62,18 @@ STATE_FILE = "pyvol.db"
 
 @dataclass(frozen=True)
 class Config:
-    """What the administrator decides. bind_roots: below these, users may have directories of the host mounted."""
+    """What the administrator decides. bind_roots: below these, users may have directories of the host mounted.
+
+    key_roots: below these are the keys of volumes, and the programs that print them.
+    """
 
     state_dir: Path
     mount_root: Path
     bind_roots: tuple[Path, ...]
+    key_roots: tuple[Path, ...]
     default_size: int
     overcommit: Overcommit = NEVER
+    trash: timedelta = timedelta()
 
 
 def check(config: Config) -> None:
@@ -57,32 +90,51 @@ def open_store(state_dir: Path) -> Store:
 
     Raises: StateError: they cannot be used.
     """
-    return Store(state_dir / STATE_FILE, (VOLUME, ATTACHMENT))
+    return Store(state_dir / STATE_FILE, ALL)
 
 
 def start(config: Config) -> Running:
     """Files, loop devices and mounts are as the records say; return the app that answers from now on."""
-    volumes = config.state_dir / "volumes"
-    devices = LoopDevices(volumes)
+    files = config.state_dir / "volumes"
+    devices = LoopDevices(files)
+    freezer = Freezer()
     sources = SourceDirectories(config.bind_roots)
-    mounted = Mounts(config.mount_root, devices, sources)
+    keys = Keys(config.key_roots)
+    table = mountinfo.Table()
+    mounted = Mounts(config.mount_root, files / POOL_MOUNTS, devices, sources, keys, table)
     kernels: Mapping[type[Any], Kernel] = {
-        BackingFile: BackingFiles(volumes, devices),
-        Filesystem: Filesystems(),
+        StagedImage: StagedImages(files),
+        TrashedImage: TrashedImages(),
+        BackingFile: BackingFiles(files, devices),
+        Filesystem: Filesystems(devices, keys),
+        SnapshotFile: SnapshotFiles(files, SNAPSHOTS, devices, freezer),
+        Restoration: Restorations(devices),
         LoopDevice: devices,
         SourceDirectory: sources,
         Mount: mounted,
         BindMount: mounted,
     }
-    layout = Layout(volumes, config.mount_root)
-    usage = Usage(volumes, devices)
-    driver = VolumeDriver(open_store(config.state_dir), layout, kernels, usage, config.default_size, config.overcommit)
+    usage = Usage(devices, keys)
+    layout = Layout(files, config.mount_root)
+    policy = Policy(config.default_size, config.overcommit, config.trash)
+    volumes = Volumes(open_store(config.state_dir), layout, kernels, usage, policy)
+    driver = VolumeDriver(volumes)
+    admin = AdminDriver(volumes, driver.locks, MountedFilesystems())
+    archives = ArchiveDriver(volumes, driver.locks)
+    upkeep = UpkeepDriver(volumes, driver.locks, Checking())
+    instants = InstantDriver(volumes, driver.locks, freezer, admin)
+    looking = Looking(config.state_dir, files, devices, mounted, keys, table)
+    doctor = DoctorDriver(volumes, driver.locks, looking, lambda: look_after())
+    pools = PoolDriver(volumes, driver.locks)
     metrics = Metrics("pyvol")
 
     def reconcile() -> None:
-        metrics.reconciled(driver.reconcile())
+        outcome = driver.reconcile()
+        metrics.reconciled(outcome)
+        doctor.reconciled(outcome)
+        instants.wake()
         try:
-            available, growth = driver.disk()
+            available, growth = usage.available(layout.disk("")), volumes.growth()
         except PluginError as exc:
             failure(log, exc)
             return
@@ -91,5 +143,24 @@ def start(config: Config) -> Running:
         if growth > available:
             log.warning("volumes may still grow by %d bytes, and the disk has %d available", growth, available)
 
+    def look_after() -> None:
+        reconcile()
+        driver.expire()
+
     reconcile()
-    return Running(create_app("pyvol", ["VolumeDriver"], driver.methods(), metrics), reconcile)
+    return Running(
+        create_app("pyvol", ["VolumeDriver"], driver.methods(), metrics),
+        look_after,
+        admin=create_admin_app(
+            "pyvol",
+            [
+                *admin.methods(),
+                *archives.methods(),
+                *instants.methods(),
+                *upkeep.methods(),
+                *doctor.methods(),
+                *pools.methods(),
+            ],
+            metrics,
+        ),
+    )

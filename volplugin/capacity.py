@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from pluginkit.errors import Exhausted
-from volplugin.values import format_size
+from volplugin.values import format_size, rough_size
 
 
 @dataclass(frozen=True)
@@ -49,22 +49,29 @@ def growth(claims: Iterable[Claim]) -> int:
     return sum(claim.growth_bytes for claim in claims)
 
 
-def check(policy: Overcommit, available_bytes: int, claims: Iterable[Claim], name: str, size_bytes: int) -> None:
+def check(
+    policy: Overcommit,
+    available_bytes: int,
+    sizes_bytes: Iterable[int],
+    growth_bytes: Callable[[], int],
+    name: str,
+    size_bytes: int,
+) -> None:
     """The volume fits as the policy says.
+
+    sizes_bytes: of all volumes. growth_bytes: what they may still take, at most their sizes; it is slow to find out.
 
     Raises: Exhausted: it does not.
     """
-    promised = growth(claims)
-    if policy.ratio is not None and promised + size_bytes > available_bytes * policy.ratio:
+    if policy.ratio is None:
+        return
+    limit = available_bytes * policy.ratio
+    if sum(sizes_bytes) + size_bytes <= limit:
+        return
+    promised = growth_bytes()
+    if promised + size_bytes > limit:
         raise Exhausted(
-            f"cannot create {name} with {format_size(size_bytes)}: the disk has {_rough(available_bytes)} available,"
-            f" and volumes may still grow by {_rough(promised)}; give a smaller -o size, make room, or let pyvol serve"
+            f"cannot give {name} {format_size(size_bytes)}: the disk has {rough_size(available_bytes)} available, and"
+            f" volumes may still grow by {rough_size(promised)}; give a smaller size, make room, or let pyvol serve"
             " --overcommit=ratio:N or always"
         )
-
-
-def _rough(size: int) -> str:
-    for exponent, unit in ((4, "TiB"), (3, "GiB"), (2, "MiB")):
-        if size >= 1024**exponent:
-            return f"{size / 1024**exponent:.1f}{unit}"
-    return f"{size}B"

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import os
+from datetime import timedelta
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from pluginkit import log
 from pluginkit.cli import create_cli, told_in_one_line
+from pluginkit.install.cli import add_install_commands
+from volplugin.admin.cli import add_commands
+from volplugin.archive.cli import add_archive_commands
 from volplugin.capacity import Overcommit, parse_overcommit
+from volplugin.doctor.cli import add_commands as doctor_commands
+from volplugin.instants.cli import add_schedule_commands
+from volplugin.pools.cli import add_pool_commands
+from volplugin.upkeep.cli import add_commands as upkeep_commands
 
 app = create_cli(
     "pyvol", "Docker volume driver: local volumes with a hard size, and directories of the host within bounds."
@@ -37,6 +45,15 @@ def _parse_overcommit(text: str) -> Overcommit:
         raise typer.BadParameter(f"{text} is not never, always or ratio:N with N from 1 to 1000") from exc
 
 
+def _parse_period(text: str) -> timedelta:
+    from volplugin.values import parse_period
+
+    try:
+        return parse_period(text)
+    except ValueError as exc:
+        raise typer.BadParameter(f"{text} is not 0 or a time such as 12h, 7d or 2w") from exc
+
+
 @app.command()
 def serve(
     socket: Annotated[
@@ -61,6 +78,14 @@ def serve(
             show_default="none",
         ),
     ] = None,
+    key_root: Annotated[
+        list[Path] | None,
+        typer.Option(
+            envvar="PYVOL_KEY_ROOTS",
+            help="Directory below which keys of volumes are; repeatable, and separated by ':' in the variable.",
+            show_default="keys in the state directory",
+        ),
+    ] = None,
     default_size: Annotated[
         int,
         typer.Option(
@@ -76,11 +101,23 @@ def serve(
             help="Whether volumes may together grow beyond the disk, or to how many times what it has available.",
         ),
     ] = "never",  # type: ignore[assignment] # Typer parses the default, too
+    trash: Annotated[
+        timedelta,
+        typer.Option(
+            envvar="PYVOL_TRASH",
+            parser=_parse_period,
+            metavar="TIME",
+            help="How long a volume that was removed can be had again: 12h, 7d, 2w; 0: not at all.",
+        ),
+    ] = "0",  # type: ignore[assignment] # Typer parses the default, too
     reconcile_every: Annotated[
         float,
         typer.Option(envvar="PYVOL_RECONCILE_EVERY", min=5.0, help="Seconds between checks of devices and mounts."),
     ] = 60.0,
-    log_level: Annotated[str, typer.Option(envvar="PYVOL_LOG_LEVEL", help="debug, info, warning or error.")] = "info",
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"],
+        typer.Option(envvar="PYVOL_LOG_LEVEL", help="What is told of what happens."),
+    ] = "info",
 ) -> None:
     """Answer dockerd until SIGTERM. SIGHUP puts the kernel right at once; volumes stay mounted when pyvol ends."""
     log.configure(log_level, journald="JOURNAL_STREAM" in os.environ)
@@ -93,8 +130,10 @@ def serve(
         state_dir=state_dir,
         mount_root=(mount_root or state_dir / "mnt").resolve(),
         bind_roots=tuple(root.absolute() for root in bind_root or ()),
+        key_roots=tuple(root.absolute() for root in key_root or (state_dir / "keys",)),
         default_size=default_size,
         overcommit=overcommit,
+        trash=trash,
     )
     with told_in_one_line("pyvol"):
         service.serve(
@@ -115,3 +154,12 @@ def options() -> None:
     from volplugin.options import describe_options
 
     typer.echo(describe_options(), nl=False)
+
+
+add_commands(app)
+add_archive_commands(app)
+upkeep_commands(app)
+doctor_commands(app)
+add_schedule_commands(app)
+add_pool_commands(app)
+add_install_commands(app, "pyvol", "volplugin")

@@ -14,14 +14,84 @@ from volplugin.options import Bind, Loop
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*", re.ASCII)
 # A name becomes a directory's name, and that is what a file system takes (NAME_MAX).
 _NAME_MAX_BYTES = 255
+_SNAPSHOT_MAX_BYTES = 128
+_STAGED = re.compile(r"[0-9a-f]{32}", re.ASCII)
+
+
+@dataclass(frozen=True)
+class Restoring:
+    """The name of a snapshot, and a word that no other restoring has: the content that has it is the restored one."""
+
+    snapshot: str
+    token: str
 
 
 @dataclass(frozen=True)
 class Volume:
-    """A volume, from Create to Remove. created_at: None until the engine may be told that it exists."""
+    """A volume, from Create to Remove. created_at: None until the engine may be told that it exists.
+
+    shrinking: its content may be made smaller to fit its size. Otherwise a content that is larger is an accident.
+    restoring: its content is being replaced by that of a snapshot. protected: it is neither removed nor restored.
+    schedule: when snapshots of it are taken; "": never by itself.
+    trash: on its way into the trash or out of it, the ID that it has there; "": otherwise.
+    staged: until it has been created, the name of the image that it is made of; "": of nothing, or of another volume.
+    """
 
     name: str
     options: Loop | Bind
+    created_at: datetime | None = None
+    shrinking: bool = False
+    restoring: Restoring | None = None
+    protected: bool = False
+    staged: str = ""
+    schedule: str = ""
+    trash: str = ""
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """What was in a volume at an instant. created_at: None until it has been made. size: that of the volume then.
+
+    transient: it is for somebody who opens it at once, and goes. scheduled: a schedule took it, and may delete it.
+    group: the IDs of all that were taken at the same instant, which are there together or not at all; "": it is alone.
+    """
+
+    volume: str
+    name: str
+    size: int
+    created_at: datetime | None = None
+    transient: bool = False
+    scheduled: bool = False
+    group: str = ""
+
+    @property
+    def id(self) -> str:
+        """How it is spelled."""
+        return f"{self.volume}@{self.name}"
+
+
+@dataclass(frozen=True)
+class Trashed:
+    """A volume that was removed and can be had again. expires_at: when it goes for good; None: never by itself."""
+
+    volume: Volume
+    trashed_at: datetime
+    expires_at: datetime | None
+
+    @property
+    def id(self) -> str:
+        """The name that it had, and when that was: no volume and no snapshot is spelled so."""
+        return f"{self.volume.name}~{self.trashed_at:%Y%m%dT%H%M%S.%f}"
+
+
+@dataclass(frozen=True)
+class Pool:
+    """A filesystem in a file that holds volumes. created_at: None until somebody may be told that it exists."""
+
+    name: str
+    fs: str
+    size: int
+    sparse: bool = True
     created_at: datetime | None = None
 
 
@@ -89,6 +159,42 @@ def parse_name(text: str) -> str:
         )
     if len(text) > _NAME_MAX_BYTES:
         raise BadRequest(f"cannot use {text[:80]!r}... as a volume name: it is longer than {_NAME_MAX_BYTES} bytes")
+    return text
+
+
+def parse_snapshot_id(text: str) -> tuple[str, str]:
+    """Return the names of volume and snapshot in VOLUME@SNAPSHOT.
+
+    Raises: BadRequest.
+    """
+    volume, sign, snapshot = text.partition("@")
+    if not sign:
+        raise BadRequest(f"cannot use {text[:80]!r} as a snapshot: it is spelled VOLUME@SNAPSHOT")
+    return parse_name(volume), parse_snapshot_name(snapshot)
+
+
+def parse_origin(text: str) -> tuple[str, str]:
+    """Return the name of a volume, and that of a snapshot of it or "", in VOLUME or VOLUME@SNAPSHOT.
+
+    Raises: BadRequest.
+    """
+    return parse_snapshot_id(text) if "@" in text else (parse_name(text), "")
+
+
+def parse_snapshot_name(text: str) -> str:
+    """Return `text` if it can be a snapshot's name, which is made like a volume's. Raises: BadRequest."""
+    if not _NAME.fullmatch(text) or len(text) > _SNAPSHOT_MAX_BYTES:
+        raise BadRequest(
+            f"cannot use {text[:80]!r} as a snapshot name: it takes {_SNAPSHOT_MAX_BYTES} letters, digits, '_', '.' and"
+            " '-' at most, and starts with a letter or a digit"
+        )
+    return text
+
+
+def parse_staged(text: str) -> str:
+    """Return `text` if it can be the name of a staged image. Raises: BadRequest."""
+    if not _STAGED.fullmatch(text):
+        raise BadRequest(f"cannot use {text[:80]!r} as the name of a staged image: it takes 32 hexadecimal digits")
     return text
 
 

@@ -5,6 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+# The directory of images that are filled to become volumes. No volume's name starts with a dot.
+STAGED = ".staged"
+# Beside the volumes' directories: those of the pools' files, and those in which pools are mounted.
+POOLS = ".pools"
+POOL_MOUNTS = ".mounted"
+
 
 @dataclass(frozen=True)
 class Owner:
@@ -19,17 +25,37 @@ ROOT = Owner(0, 0, 0o755)
 
 
 @dataclass(frozen=True)
+class KeySource:
+    """Where a volume's key comes from: the file `path`, or what the program there prints. Never the key itself.
+
+    command: the program with its arguments; (): a file.
+    """
+
+    path: Path
+    command: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        """Say it as a user did."""
+        return f"key_cmd={' '.join(self.command)}" if self.command else f"key_file={self.path}"
+
+
+@dataclass(frozen=True)
 class BackingFile:
     """The file that holds a volume's filesystem, alone in its directory.
 
+    trash: where it goes instead of being deleted, and where it comes from if it is not there.
     may_create: false once the volume has been created. From then on a missing file is lost data, which a blank one in
-    its place would hide. sparse: false if the whole size is allocated, always.
+    its place would hide. sparse: false if the whole size is allocated, always. fs: what is in it. shrinks: that may be
+    made smaller to fit.
     """
 
     path: Path
     size_bytes: int
     may_create: bool
     sparse: bool = True
+    fs: str = "ext4"
+    shrinks: bool = False
+    trash: Path | None = None
 
     @property
     def key(self) -> tuple[str, ...]:
@@ -38,10 +64,32 @@ class BackingFile:
 
 
 @dataclass(frozen=True)
+class TrashedImage:
+    """The place in the trash of a backing file, be it there or not: when this goes, it is gone for good."""
+
+    path: Path
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """The path."""
+        return ("trashed image", str(self.path))
+
+
+@dataclass(frozen=True)
+class Origin:
+    """A backing file to copy, and where it is mounted while it is; None: it is a snapshot, which never is."""
+
+    path: Path
+    target: Path | None
+
+
+@dataclass(frozen=True)
 class Filesystem:
     """A complete filesystem, with the directory `tree` in its root, in a backing file.
 
-    sparse: false if nothing in the file may be left to be made later. owner: of the tree.
+    sparse: false if nothing in the file may be left to be made later. owner: of the tree. origin: what it is a copy of,
+    if it is one. reserve: percent of it that only root can fill; None: that is not our business. key_source: of the key
+    that the tree will be encrypted with when it is first mounted, if it is to be.
     """
 
     path: Path
@@ -50,11 +98,63 @@ class Filesystem:
     sparse: bool = True
     mkfs_options: tuple[str, ...] = ()
     owner: Owner = ROOT
+    origin: Origin | None = None
+    reserve: int | None = None
+    key_source: KeySource | None = None
 
     @property
     def key(self) -> tuple[str, ...]:
         """The backing file's path."""
         return ("filesystem", str(self.path))
+
+
+@dataclass(frozen=True)
+class SnapshotFile:
+    """What was in a backing file at an instant.
+
+    may_create: false once it has been made. From then on a missing file is lost data.
+    """
+
+    path: Path
+    origin: Origin
+    may_create: bool
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """The path."""
+        return ("snapshot", str(self.path))
+
+
+@dataclass(frozen=True)
+class StagedImage:
+    """The file `staged`, a whole image of a filesystem `fs`, has become the backing file `path`."""
+
+    path: Path
+    staged: Path
+    fs: str
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """The path that it comes from."""
+        return ("staged image", str(self.staged))
+
+
+@dataclass(frozen=True)
+class Restoration:
+    """The content of a backing file is that of a snapshot's, once: what is written later is not undone.
+
+    token: tells it from every other one. size_bytes: of the file, at least the snapshot's.
+    """
+
+    path: Path
+    snapshot: Path
+    size_bytes: int
+    token: str
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """The backing file's path."""
+        return ("restoration", str(self.path))
 
 
 @dataclass(frozen=True)
@@ -74,7 +174,8 @@ class LoopDevice:
 class Mount:
     """The filesystem in a backing file, mounted. tree: the directory in its root that is handed out.
 
-    options: besides nodev and nosuid, which every mount of ours has.
+    options: besides nodev and nosuid, which every mount of ours has. key_source: of the key that the tree is encrypted
+    with, if it is.
     """
 
     target: Path
@@ -82,6 +183,7 @@ class Mount:
     fs: str
     tree: str
     options: tuple[str, ...] = ()
+    key_source: KeySource | None = None
 
     @property
     def key(self) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import PurePosixPath
 
 _BLOCK_BYTES = 4096
@@ -20,6 +21,12 @@ _MOUNT_OPTIONS = ("nodev", "nosuid", "noexec", "noatime", "discard")
 _COMPRESSION = re.compile(r"compress=(?:lzo|zlib(?::[1-9])?|zstd(?::(?:[1-9]|1[0-5]))?)", re.ASCII)
 
 _NUMBER = r"\d{1,12}[kmg]?"
+_PERIOD = re.compile(r"([1-9][0-9]{0,4})([smhdw])", re.ASCII)
+_PERIOD_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+_PERCENT = re.compile(r"[0-9]|[1-4][0-9]|50", re.ASCII)
+_POOL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}", re.ASCII)
+_LABEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_./-]{0,62}", re.ASCII)
+_LABEL_MAX = 255
 _LABEL = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,11}"
 _EXT4_FEATURE = r"\^?(?:has_journal|metadata_csum|encrypt|casefold|fast_commit|inline_data|large_dir|stable_inodes)"
 _XFS_FEATURE = r"(?:reflink|rmapbt|bigtime|finobt|inobtcount)=[01]"
@@ -83,6 +90,14 @@ def format_size(size: int) -> str:
     return f"{size}B"
 
 
+def rough_size(size: int) -> str:
+    """Return `size` in bytes for people to read: 1.5GiB."""
+    for exponent in range(len(_UNITS), 0, -1):
+        if size >= 1024**exponent:
+            return f"{size / 1024**exponent:.1f}{_UNITS[exponent - 1]}iB"
+    return f"{size}B"
+
+
 def parse_directory(text: str) -> str:
     """Return `text`, an absolute path, without doubled or trailing slashes.
 
@@ -92,6 +107,59 @@ def parse_directory(text: str) -> str:
     if not text.startswith("/") or ".." in path.parts or "\0" in text or len(text.encode()) >= 4096:
         raise ValueError(text)
     return "/" + "/".join(path.parts[1:])
+
+
+def parse_command(text: str) -> tuple[str, ...]:
+    """Return the words of a command line, the first of which is an absolute path. Raises: ValueError."""
+    words = shlex.split(text)
+    if not words or not all(word.isprintable() for word in words):
+        raise ValueError(text)
+    return (parse_directory(words[0]), *words[1:])
+
+
+def parse_nonempty(text: str) -> str:
+    """Return `text`, which is something. Raises: ValueError."""
+    if not text:
+        raise ValueError(text)
+    return text
+
+
+def parse_pool(text: str) -> str:
+    """Return `text` if it can be a pool's name, which becomes part of a path. Raises: ValueError."""
+    if not _POOL.fullmatch(text):
+        raise ValueError(text)
+    return text
+
+
+def parse_percent(text: str) -> int:
+    """Return a whole number of percent, of which half is the most. Raises: ValueError."""
+    if not _PERCENT.fullmatch(text):
+        raise ValueError(text)
+    return int(text)
+
+
+def parse_period(text: str) -> timedelta:
+    """Return the time that `text` says: 0, or a number of seconds, minutes and so on to weeks. Raises: ValueError."""
+    if text == "0":
+        return timedelta()
+    found = _PERIOD.fullmatch(text)
+    if found is None:
+        raise ValueError(text)
+    return timedelta(**{_PERIOD_UNITS[found[2]]: int(found[1])})
+
+
+def parse_label(text: str) -> str:
+    """Return `text` if it can be what a label says. Raises: ValueError."""
+    if not text or len(text) > _LABEL_MAX or not text.isprintable():
+        raise ValueError(text)
+    return text
+
+
+def parse_label_name(text: str) -> str:
+    """Return `text` if it can be a label's name. Raises: ValueError."""
+    if not _LABEL_NAME.fullmatch(text):
+        raise ValueError(text)
+    return text
 
 
 def one_of(*values: str) -> Callable[[str], str]:

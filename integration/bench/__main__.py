@@ -13,11 +13,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from integration.bench.samples import Samples
-from integration.bench.subject import Subject, run_of
+from integration.bench.subject import NETWORK, Subject, run_of
 from integration.lab import machine
 from integration.lab.engine import ENGINES
 from integration.lab.host import Drivers, Host
 from integration.lab.lab import Lab
+from integration.lab.stub import stub_network
 from integration.lab.wirehost import WireHost
 
 REFERENCE = "docker"
@@ -92,6 +93,12 @@ def measure_range(samples: Samples, subjects: list[Subject], rounds: int) -> Non
             if subject.is_ours:
                 note_run(samples, subject, "1 port again", "-p", "8080:80")
                 note_run(samples, subject, f"{RANGE} ports", *run_of(RANGE))
+    # What the engine itself takes for them: it tells a driver that does nothing about every port, three times.
+    floor = subjects[0]
+    with stub_network(floor.host) as network:
+        for _ in range(rounds):
+            for what, options in (("1 port", ("-p", "8080:80")), (f"{RANGE} ports", run_of(RANGE))):
+                note_run(samples, floor, f"{what}, idle driver", *options, network=network)
     told("ranges of ports")
 
 
@@ -120,9 +127,9 @@ def measure_levels(samples: Samples, subjects: list[Subject], outside: WireHost,
                 samples.note(f"withdraw {level} ports", subject.name, subject.empty())
 
 
-def note_run(samples: Samples, subject: Subject, what: str, *options: str) -> None:
+def note_run(samples: Samples, subject: Subject, what: str, *options: str, network: str = NETWORK) -> None:
     """Noted: one container started and removed."""
-    for verb, seconds in zip(("run -d", "rm -f"), subject.run_and_remove(*options), strict=True):
+    for verb, seconds in zip(("run -d", "rm -f"), subject.run_and_remove(network, *options), strict=True):
         samples.note(f"docker {verb}, {what}", subject.name, seconds)
 
 

@@ -18,8 +18,9 @@ CONNECTS = str(Path(__file__).with_name("connects.py"))
 SERVICE = 8080
 FIRST = 20000
 IDLE = (image.NAME, "sleep", "1000000")
+NETWORK = "bench"
 # The plugin's own view of a network and an endpoint that no engine knows.
-NETWORK, ENDPOINT = "be" * 32, "ed" * 32
+UNKNOWN_NETWORK, ENDPOINT = "be" * 32, "ed" * 32
 
 
 def timed(host: Host, *argv: str) -> float:
@@ -37,11 +38,11 @@ class Subject:
         self.is_ours = host.drivers.network == "pynet"
         self._filled = False
         host.start()
-        host.docker("network", "create", "-d", host.drivers.network, "--subnet", "10.61.0.0/24", "bench")
+        host.docker("network", "create", "-d", host.drivers.network, "--subnet", "10.61.0.0/24", NETWORK)
 
-    def run_and_remove(self, *options: str) -> tuple[float, float]:
+    def run_and_remove(self, network: str, *options: str) -> tuple[float, float]:
         """Return the seconds of `docker run -d` and of `docker rm -f`."""
-        started = timed(self.host, "run", "-d", "--name", "one", "--network", "bench", *options, *IDLE)
+        started = timed(self.host, "run", "-d", "--name", "one", "--network", network, *options, *IDLE)
         return started, timed(self.host, "rm", "-f", "one")
 
     def create_and_remove_network(self) -> tuple[float, float]:
@@ -60,8 +61,8 @@ class Subject:
 
     def attach_and_detach(self) -> tuple[float, float]:
         """Return the seconds of `docker network connect` and `disconnect` of a running container."""
-        attached = timed(self.host, "network", "connect", "bench", "idle")
-        return attached, timed(self.host, "network", "disconnect", "bench", "idle")
+        attached = timed(self.host, "network", "connect", NETWORK, "idle")
+        return attached, timed(self.host, "network", "disconnect", NETWORK, "idle")
 
     def fill(self, count: int) -> float:
         """`count` other ports are published, single ones, instead of those before; return in how many seconds.
@@ -71,7 +72,7 @@ class Subject:
         if not self.is_ours:
             self.empty()
             self._filled = True
-            return timed(self.host, "run", "-d", "--name", "many", "--network", "bench", *run_of(count), *IDLE)
+            return timed(self.host, "run", "-d", "--name", "many", "--network", NETWORK, *run_of(count), *IDLE)
         if not self._filled:
             self._filled = True
             data = {"Pool": "10.63.0.0/24", "Gateway": "10.63.0.1/24", "AddressSpace": "bench"}
@@ -102,7 +103,7 @@ class Subject:
     @contextmanager
     def service(self) -> Iterator[None]:
         """Inside the block a container answers on SERVICE, which was published last."""
-        self.host.idle("web", "--network", "bench", "-p", f"{SERVICE}:80")
+        self.host.idle("web", "--network", NETWORK, "-p", f"{SERVICE}:80")
         with self.host.answering("tcp", 80, self.host.network_of("web")):
             yield
         self.host.docker("rm", "-f", "web")
@@ -118,7 +119,7 @@ class Subject:
 
     def _call(self, method: str, **body: Any) -> float:
         """The plugin has answered, and well; return in how many seconds."""
-        text = json.dumps({"NetworkID": NETWORK, **body})
+        text = json.dumps({"NetworkID": UNKNOWN_NETWORK, **body})
         connection = http.client.HTTPConnection("bench", timeout=120)
         connection.sock = socket.socket(socket.AF_UNIX)
         connection.sock.settimeout(120)

@@ -84,3 +84,14 @@ def forward_policy(host: Host, policy: str) -> Iterator[None]:
     undo = "\n".join(f"{program} -w {line}" for program, line in saved.items())
     with changed(host, do, undo):
         yield
+
+
+@contextlib.contextmanager
+def engines_rules_kept(host: Host) -> Iterator[None]:
+    """After the block the engine's own rules are there again, which the plugins do not repair."""
+    saved = {program: host.run(f"{program}-save") for program in ("iptables", "ip6tables")}
+    try:
+        yield
+    finally:
+        for program, rules in saved.items():
+            host.run(f"{program}-restore", stdin=rules)

@@ -4,7 +4,8 @@ import re
 import sys
 from pathlib import Path
 
-UNITS = Path(__file__).parents[2] / "plugin-configs" / "systemd"
+ROOT = Path(__file__).parents[2]
+PACKAGES = {"pynet": "netplugin", "pyvol": "volplugin"}  # whose folder has the unit
 
 # prctl(2) PR_SET_MDWE, which systemd uses where the kernel has it: no page is ever writable and executable.
 DENY_WRITE_EXECUTE = """
@@ -17,7 +18,7 @@ os.execvp(sys.argv[1], sys.argv[1:])
 
 def prefix(name: str) -> list[str]:
     """The command that starts another one with the unit's capabilities and without a way to new ones."""
-    unit = (UNITS / f"{name}.service").read_text()
+    unit = (ROOT / PACKAGES[name] / "systemd" / f"{name}.service").read_text()
     kept = re.findall(r"CAP_(\w+)", "".join(re.findall(r"^CapabilityBoundingSet=.*$", unit, re.MULTILINE)))
     assert kept, f"{name}.service keeps no capabilities"
     bounding = ",".join(["-all", *(f"+{capability.lower()}" for capability in kept)])

@@ -5,6 +5,7 @@ To add one: a line in ENGINES. The folders of unpacked packages lie in the direc
 
 import os
 import shutil
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,7 +39,8 @@ class Engine:
 
         Raises: LookupError saying where was looked.
         """
-        found = shutil.which(program, path=self.path())
+        # pyrun lies beside the running interpreter.
+        found = shutil.which(program, path=f"{self.path()}:{Path(sys.executable).parent}")
         if found is None:
             raise LookupError(f"cannot run engine {self.name}: no {program} in {self.path()}")
         return found
@@ -50,6 +52,11 @@ DOCKERD = (
     "--default-address-pool=base=10.201.0.0/16,size=24", "--cgroup-parent={cgroup}", "--shutdown-timeout=3",
     "--log-level=warn",
 )  # fmt: skip
+PYRUN = (
+    "serve", f"--socket={SOCKET}", "--root={root}/data", "--exec-root=/run/pyrun", "--cgroup={cgroup}",
+    "--default-address-pool=base=10.201.0.0/16,size=24", "--log-level=warning",
+    "--no-live-restore",
+)  # fmt: skip
 
 ENGINES = {
     engine.name: engine
@@ -57,6 +64,7 @@ ENGINES = {
         Engine("docker-20.10", "dockerd", DOCKERD),
         Engine("docker-26.1", "dockerd", DOCKERD, unpacked="docker-26.1"),
         Engine("docker-28.5", "dockerd", DOCKERD, unpacked="docker-28.5"),
+        Engine("pyrun", "pyrun", PYRUN, unpacked="docker-28.5"),  # for its docker CLI
     )
 }
 

@@ -5,11 +5,13 @@ import itertools
 from dataclasses import dataclass
 from pathlib import Path
 
-from integration.lab import engine, image, machine, plugin, snapshot
+from integration.lab import engine, image, machine, managed, plugin, snapshot
 from integration.lab.daemon import Daemon
 from integration.lab.deadline import wait_for
 from integration.lab.wire import Wire
 from integration.lab.wirehost import WireHost
+
+Program = Daemon | managed.ManagedPlugin
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,17 +21,29 @@ class Drivers:
     network: str = "pynet"
     volume: str = "pyvol"
     firewall: str = "auto"  # with which pynet is told to work
+    cluster: str = ""  # where pynet finds etcd
+    scope: str = "local"  # or global: for the networks of a swarm
     confined: bool = False  # whether the plugins have no more rights than their systemd units leave them
+    iptables: str = "nft"  # which of the two iptables everybody on the host uses
+    form: str = "legacy"  # or managed: whether they are processes of their own or the engine's
 
     @property
     def plugins(self) -> tuple[str, ...]:
         """Those that are programs of ours."""
-        return tuple(name for name in (self.network, self.volume) if name in ("pynet", "pyvol"))
+        names = (name.partition(":")[0] for name in (self.network, self.volume))
+        return tuple(name for name in names if name in ("pynet", "pyvol"))
 
     @property
     def sized(self) -> tuple[str, ...]:
         """The option for a volume of 64 MiB, where the driver has sizes."""
-        return ("-o", "size=64M") if self.volume == "pyvol" else ()
+        return ("-o", "size=64M") if "pyvol" in self.plugins else ()
+
+
+def drivers(network: str, volume: str, firewall: str, *, form: str, confined: bool, iptables: str) -> Drivers:
+    """The drivers by the names under which the engine knows them: a managed plugin's carries its tag."""
+    tag = {name: f"{name}:{managed.TAG}" if form == "managed" else name for name in ("pynet", "pyvol")}
+    names = tag.get(network, network), tag.get(volume, volume)
+    return Drivers(*names, firewall, form=form, confined=confined, iptables=iptables)
 
 
 class Host(WireHost):
@@ -55,6 +69,10 @@ class Host(WireHost):
             work.mkdir(exist_ok=True)
             layers = f"lowerdir=/{folder},upperdir={upper},workdir={work}"
             run("mount", "-t", "overlay", "-o", layers, "over", f"/{folder}")
+        for program in ("iptables", "iptables-save", "iptables-restore"):
+            for family, name in (("ip", program), ("ip6", program.replace("ip", "ip6", 1))):
+                chosen = f"/usr/sbin/{family}tables-{self.drivers.iptables}{program.removeprefix('iptables')}"
+                run("ln", "-sf", chosen, f"/etc/alternatives/{name}")
         self.allowed.mkdir(exist_ok=True)
         # Nobody on the wire answers: an outside name fails at once instead of waiting for the machine's resolver.
         run("sh", "-c", "echo nameserver 10.90.0.1 >/etc/resolv.conf; mkdir -p /run/docker/plugins")
@@ -63,15 +81,31 @@ class Host(WireHost):
         boot_id.write_text(f"{next(self._boots):08d}-0000-4000-8000-{abs(hash(self.cgroup)) % 10**12:012d}\n")
         run("mount", "--bind", str(boot_id), "/proc/sys/kernel/random/boot_id")
         self.engine = engine.daemon(self.kind, self.machine, self.cgroup)
-        env = {"PYNET_FIREWALL": self.drivers.firewall, "PYVOL_BIND_ROOTS": str(self.allowed), "PATH": self.kind.path()}
-        self.plugins = {
-            name: plugin.daemon(name, self.machine, env, self.drivers.confined) for name in self.drivers.plugins
-        }
+        self.plugins = {name: self._plugin(name) for name in self.drivers.plugins}
+
+    def _plugin(self, name: str) -> Program:
+        settings = {"PYNET_FIREWALL": self.drivers.firewall, "PYNET_SCOPE": self.drivers.scope}
+        if self.drivers.cluster:
+            settings["PYNET_CLUSTER"] = self.drivers.cluster
+        if self.drivers.form == "managed":
+            settable = settings if name == "pynet" else {}
+            return managed.ManagedPlugin(self.machine, name, self.docker, self.engine, settable)
+        env = {**settings, "PYVOL_BIND_ROOTS": str(self.allowed), "PATH": self.kind.path()}
+        return plugin.daemon(name, self.machine, env, self.drivers.confined)
 
     @property
-    def daemons(self) -> list[Daemon]:
-        """The programs of the host in the order in which they start: an engine asks its plugins when it starts."""
-        return [*self.plugins.values(), self.engine]
+    def daemons(self) -> list[Program]:
+        """The programs of the host in the order in which they start.
+
+        An engine asks legacy plugins when it starts, and managed plugins are started by it.
+        """
+        plugins = list(self.plugins.values())
+        return [self.engine, *plugins] if self.drivers.form == "managed" else [*plugins, self.engine]
+
+    @property
+    def volume_state(self) -> str:
+        """The state directory of the volume plugin, as that sees it itself."""
+        return "/var/lib/pyvol" if self.drivers.form == "managed" else str(self.root / "pyvol")
 
     def docker(self, *argv: str, timeout_s: float = 60.0) -> str:
         """The stock CLI has succeeded; its stdout is returned without the last newline."""
@@ -116,6 +150,7 @@ class Host(WireHost):
         self.ensure_running()
         self.import_image()
         self.docker("run", "--rm", image.NAME, "true")  # from now on the engine's own first-time things are there
+        self.remove_all()  # pyrun's default network is a plugin's, and may be removed
         self.before = snapshot.take(self.machine)
 
     def import_image(self) -> None:
@@ -133,7 +168,7 @@ class Host(WireHost):
 
     def crash(self) -> None:
         """Engine and plugins are dead by SIGKILL, all in the same moment; containers live on."""
-        for daemon in reversed(self.daemons):
+        for daemon in (self.engine, *self.plugins.values()):  # the engine first: it would start its plugins again
             daemon.kill()
 
     def reboot(self) -> None:
@@ -142,8 +177,14 @@ class Host(WireHost):
         for daemon in self.daemons:
             daemon.kill()
         machine.detach_loops(self.machine.root)
-        machine.remove_cgroups(self.cgroup)
+        self._remove_cgroups()
         self.boot()
+
+    def _remove_cgroups(self) -> None:
+        machine.remove_cgroups(self.cgroup)
+        for program in self.plugins.values():
+            if isinstance(program, managed.ManagedPlugin) and program.ident:
+                machine.remove_cgroups(f"/{program.ident}")  # the engine makes it wherever it is itself
 
     def clean(self) -> None:
         """Engine and plugins run, all containers, networks and volumes are removed."""
@@ -183,5 +224,5 @@ class Host(WireHost):
         for daemon in self.daemons:
             daemon.kill()
         machine.detach_loops(self.machine.root)
-        machine.remove_cgroups(self.cgroup)
+        self._remove_cgroups()
         machine.remove_folder(self.machine.root)

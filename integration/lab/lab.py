@@ -30,10 +30,10 @@ class Lab:
                 raise
         return self._standard
 
-    def bare_host(self) -> Host:
+    def bare_host(self, drivers: Drivers | None = None) -> Host:
         """A new host on which nothing runs yet; whoever asked for it gives it to `discard`."""
         self._made += 1
-        return Host(f"h{self._made}", self.root / f"h{self._made}", self.wire, self.engine, self.drivers)
+        return Host(f"h{self._made}", self.root / f"h{self._made}", self.wire, self.engine, drivers or self.drivers)
 
     def discard(self, host: Host) -> None:
         """The host is gone; if it was the standard one, the next test gets a new one."""

@@ -1,5 +1,6 @@
 """The real machine under the lab: what must be on it afterwards as it was before."""
 
+import fnmatch
 import json
 import os
 import shutil
@@ -92,9 +93,11 @@ def detach_loops(folder: Path) -> None:
 
 def remove_cgroups(name: str) -> None:
     """The named cgroups and those below them are gone from every hierarchy; no process may be in them any more."""
-    for hierarchy in CGROUPS.glob(f"*{name}"):
-        for path, _, _ in os.walk(hierarchy, topdown=False):
-            Path(path).rmdir()
+    # Others' cgroups come and go meanwhile, which a walk passes over.
+    for parent, folders, _ in os.walk(CGROUPS):
+        for found in fnmatch.filter(folders, name.removeprefix("/")):
+            for path, _, _ in os.walk(Path(parent, found), topdown=False):
+                Path(path).rmdir()
 
 
 def remove_folder(folder: Path) -> None:

@@ -60,7 +60,7 @@ def take(machine: Namespace) -> Snapshot:
         links=frozenset(_link(link) for link in json.loads(parts["links"])),
         firewall=tuple(sorted([*_rules(parts["firewall"]), *_tables(parts["nftables"])])),
         routes=frozenset([*_routes(parts["routes"]), *(line.strip() for line in parts["rules"].splitlines())]),
-        loops=frozenset(f"{loop['back-file']}" for loop in loops if loop["back-file"].startswith(f"{machine.root}/")),
+        loops=frozenset(file for loop in loops if (file := str(loop["back-file"])).startswith(f"{machine.root}/")),
         mounts=tuple(sorted(_mounts(machine))),
         namespaces=frozenset(name for name in parts["namespaces"].split() if name != ENGINES_OWN and name[0] != "/"),
         programs=tuple(sorted(_programs(machine))),

@@ -1,6 +1,8 @@
 """The wire that the lab's machines share: a bridge in a namespace of its own."""
 
+import contextlib
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 from integration.lab.namespace import Namespace
@@ -39,6 +41,19 @@ class Wire:
         machine.run("ip", "link", "set", "eth0", "up")
         machine.run("ip", "route", "add", "default", "via", NETWORK + "1")
         return address, address6
+
+    @contextlib.contextmanager
+    def parted(self, one: Namespace, *others: Namespace) -> Iterator[None]:
+        """Inside the block no frame passes between a machine and these others, and nobody is told."""
+        table, port = f"parted{self._numbers[one.name]}", f"port{self._numbers[one.name]}"
+        far = ", ".join(f"port{self._numbers[other.name]}" for other in others)
+        rules = [f"iifname {port} oifname {{ {far} }} drop", f"iifname {{ {far} }} oifname {port} drop"]
+        chain = "\n".join(["type filter hook forward priority 0;", *rules])
+        self.machine.run("nft", "-f", "-", stdin=f"table bridge {table} {{\nchain forward {{\n{chain}\n}}\n}}\n")
+        try:
+            yield
+        finally:
+            self.machine.run("nft", "delete", "table", "bridge", table)
 
     def _run_in_net(self, *argv: str) -> None:
         """The command was run in the wire's network namespace only, so that it sees this machine's processes."""

@@ -37,8 +37,7 @@ def _nftables_network(policy: Policy) -> tuple[Resource, ...]:
 
 
 def _nftables_endpoint(endpoint_id: str, policy: Policy, openings: tuple[Opening, ...]) -> tuple[Resource, ...]:
-    ports = nftables.endpoint_ports(endpoint_id, policy, openings)
-    return () if ports is None else (ports,)
+    return nftables.endpoint_ports(endpoint_id, policy, openings)
 
 
 BACKENDS: dict[Name, Backend] = {

@@ -7,11 +7,13 @@ Every chain of ours is reached by one jump from a built-in chain, so that removi
     nat     POSTROUTING → PYNET-SNAT     masquerading
     filter  INPUT       → PYNET-INPUT    what a container sends to 127.0.0.0/8 is dropped: the bridge's route_localnet,
                                          which the host's own way to 127.0.0.1:port needs, would let it in
-    filter  FORWARD     → PYNET-FORWARD  → PYNET-CLOSED (from a network with no way out?), PYNET-TO (may it enter the
-                                         network?), PYNET-FROM (may it leave?)
+    mangle  FORWARD     → PYNET-GUARD    → PYNET-CLOSED (from a network with no way out?), PYNET-ENTER (may it enter the
+                                         network?), PYNET-LEAVE (may it leave?): what may not is dropped
+    filter  FORWARD     → PYNET-FORWARD  → PYNET-TO, PYNET-FROM: what was not dropped is accepted
 
-A published port needs no filter rule of its own: only a packet that DNAT was applied to has conntrack state DNAT, and
-everything else from outside is dropped, also what is routed straight to a container's address.
+A drop in mangle is final. In filter, where dockerd puts what lets its own containers out before everything else, it
+would not be. A published port needs no rule of its own there: only a packet that DNAT was applied to has conntrack
+state DNAT, and everything else from outside is dropped, also what is routed straight to a container's address.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ from netplugin.resources import Base, BaseChain, Chain, Family, Jump, Ruleset
 from netplugin.values import LOCALHOST
 
 _LOCAL = "-m addrtype --dst-type LOCAL"
-_ESTABLISHED = "-m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT"
+_ESTABLISHED = "-m conntrack --ctstate RELATED,ESTABLISHED"
 _DNATED = "-m conntrack --ctstate DNAT"
 
 
@@ -34,30 +36,33 @@ def base(family: Family) -> Base:
     pass; only the administrator's DOCKER-USER comes before.
     """
     not_loopback = "! -d 127.0.0.0/8 " if family == "ipv4" else ""
+    accepting = exceptions_base(family)
     return Base(
         chains=(
+            BaseChain("mangle", "PYNET-GUARD", ("-j PYNET-CLOSED", "-j PYNET-ENTER", "-j PYNET-LEAVE")),
+            BaseChain("mangle", "PYNET-CLOSED"),
+            BaseChain("mangle", "PYNET-ENTER"),
+            BaseChain("mangle", "PYNET-LEAVE"),
+            BaseChain("mangle", "PYNET-OPEN"),
+            BaseChain("mangle", "PYNET-FOREIGN", tuple(f"-o {bridge} -j DROP" for bridge in FOREIGN_BRIDGES)),
             BaseChain("nat", "PYNET-DNAT"),
             BaseChain("nat", "PYNET-SNAT"),
             BaseChain("filter", "PYNET-INPUT"),
-            BaseChain("filter", "PYNET-FORWARD", ("-j PYNET-CLOSED", "-j PYNET-TO", "-j PYNET-FROM")),
-            BaseChain("filter", "PYNET-CLOSED"),
-            BaseChain("filter", "PYNET-TO"),
-            BaseChain("filter", "PYNET-FROM"),
-            BaseChain("filter", "PYNET-OPEN"),
-            BaseChain("filter", "PYNET-FOREIGN", tuple(f"-o {bridge} -j DROP" for bridge in FOREIGN_BRIDGES)),
+            *accepting.chains,
         ),
         jumps=(
+            Jump("mangle", "FORWARD", "-j PYNET-GUARD"),
             Jump("nat", "PREROUTING", f"{not_loopback}{_LOCAL} -j PYNET-DNAT"),
             Jump("nat", "OUTPUT", f"{_LOCAL} -j PYNET-DNAT"),
             Jump("nat", "POSTROUTING", "-j PYNET-SNAT"),
             Jump("filter", "INPUT", "-j PYNET-INPUT"),
-            Jump("filter", "FORWARD", "-j PYNET-FORWARD"),
+            *accepting.jumps,
         ),
     )
 
 
 def exceptions_base(family: Family) -> Base:  # noqa: ARG001 - one signature with base
-    """Return what the exceptions of all networks share."""
+    """Return what all networks share of what accepts in filter."""
     return Base(
         chains=(
             BaseChain("filter", "PYNET-FORWARD", ("-j PYNET-TO", "-j PYNET-FROM")),
@@ -69,13 +74,14 @@ def exceptions_base(family: Family) -> Base:  # noqa: ARG001 - one signature wit
 
 
 def exceptions(policy: Policy) -> Ruleset:
-    """Return the rules that let pass in iptables what nftables has let pass.
+    """Return the rules that accept in filter what nobody has dropped before: nftables, or ours in mangle.
 
-    A drop in nftables is final, an accept is not: a FORWARD policy of DROP, which dockerd may set, would undo it.
+    A drop is final wherever it is, an accept is not: a FORWARD policy of DROP, which dockerd may set, would undo it.
     """
     enter = ("-j ACCEPT",)
-    # The state DNAT is that of a connection, so its answers have it too: they come first.
-    leave = (_ESTABLISHED, f"{_DNATED} -j RETURN", "-j ACCEPT")
+    # The state DNAT is that of a connection, so its answers have it too: they come first. To a published port of
+    # another driver: that one decides.
+    leave = (f"{_ESTABLISHED} -j ACCEPT", f"{_DNATED} -j RETURN", "-j ACCEPT")
     chains = (
         _chain("filter", "PYNET-TO", policy.owner, f"-o {policy.bridge} ", enter),
         _chain("filter", "PYNET-FROM", policy.owner, f"-i {policy.bridge} ", leave),
@@ -87,10 +93,11 @@ def network_rules(policy: Policy) -> Ruleset:
     """Return the rules of one network and family."""
     # A network with no way out is asked before the other one, which would let its own published ports be reached.
     closed = policy.enter == "none"
-    leave, rules = ("PYNET-CLOSED", _stay(policy)) if closed else ("PYNET-FROM", _leave())
+    leave, rules = ("PYNET-CLOSED", _stay(policy)) if closed else ("PYNET-LEAVE", _leave())
     chains = [
-        _chain("filter", "PYNET-TO", policy.owner, f"-o {policy.bridge} ", tuple(_enter(policy))),
-        _chain("filter", leave, policy.owner, f"-i {policy.bridge} ", tuple(rules)),
+        _chain("mangle", "PYNET-ENTER", policy.owner, f"-o {policy.bridge} ", tuple(_enter(policy))),
+        _chain("mangle", leave, policy.owner, f"-i {policy.bridge} ", tuple(rules)),
+        *exceptions(policy).chains,
     ]
     if policy.translate:
         chains.append(_chain("nat", "PYNET-SNAT", policy.owner, "", tuple(_masquerade(policy))))
@@ -107,11 +114,11 @@ def endpoint_rules(endpoint_id: str, policy: Policy, openings: tuple[Opening, ..
         return None
     owner = f"e{endpoint_id[:8]}"
     if policy.translate:
-        chain = _chain("nat", "PYNET-DNAT", owner, "", tuple(_dnat(policy, openings)))
+        chain = _chain("nat", "PYNET-DNAT", owner, "", tuple(_dnat(openings)))
     else:
         container = openings[0].container
         match = f"-d {container}/{container.max_prefixlen} "
-        chain = _chain("filter", "PYNET-OPEN", owner, match, tuple(_open(policy, openings)))
+        chain = _chain("mangle", "PYNET-OPEN", owner, match, tuple(_open(openings)))
     return Ruleset(policy.family, owner, (chain,))
 
 
@@ -121,19 +128,23 @@ def _chain(table: str, parent: str, owner: str, match: str, rules: tuple[str, ..
 
 
 def _enter(policy: Policy) -> Iterable[str]:
+    # What may enter returns instead of being accepted, so that it meets the rules that others have in mangle.
     if policy.enter == "all":
-        yield "-j ACCEPT"
+        if not policy.icc:
+            yield f"-i {policy.bridge} -m conntrack ! --ctstate DNAT -j DROP"
         return
     if policy.enter == "published":
-        yield _ESTABLISHED
-    # Bridged frames, where br_netfilter shows them to iptables.
-    yield f"-i {policy.bridge} -j ACCEPT"
+        yield f"{_ESTABLISHED} -j RETURN"
+    if policy.icc:
+        # Bridged frames, where br_netfilter shows them to iptables, and what a container sends by way of the gateway.
+        yield f"-i {policy.bridge} -j RETURN"
     if policy.enter == "published":
-        yield from (f"-i {interface} -j ACCEPT" for interface in policy.trusted)
+        yield from (f"-i {interface} -j RETURN" for interface in policy.trusted)
         if policy.translate:
-            yield f"{_DNATED} -j ACCEPT"
+            yield f"{_DNATED} -j RETURN"
         else:
-            yield f"-p {'icmp' if policy.family == 'ipv4' else 'ipv6-icmp'} -j ACCEPT"
+            stranger = "" if policy.icc else f"! -i {policy.bridge} "
+            yield f"{stranger}-p {'icmp' if policy.family == 'ipv4' else 'ipv6-icmp'} -j RETURN"
             yield "-j PYNET-OPEN"
     yield "-j DROP"
 
@@ -143,11 +154,10 @@ def _stay(policy: Policy) -> Iterable[str]:
 
 
 def _leave() -> Iterable[str]:
-    yield _ESTABLISHED
+    yield f"{_ESTABLISHED} -j RETURN"
     # To a published port of another driver: that one decides.
     yield f"{_DNATED} -j RETURN"
     yield "-j PYNET-FOREIGN"
-    yield "-j ACCEPT"
 
 
 def _masquerade(policy: Policy) -> Iterable[str]:
@@ -161,30 +171,31 @@ def _masquerade(policy: Policy) -> Iterable[str]:
         yield f"-s 127.0.0.0/8 -o {policy.bridge} -j MASQUERADE"
 
 
-def _dnat(policy: Policy, openings: tuple[Opening, ...]) -> Iterable[str]:
+def _dnat(openings: tuple[Opening, ...]) -> Iterable[str]:
     for opening in openings:
         assert opening.host is not None
         where = "" if opening.host.is_unspecified else f"-d {opening.host}/{opening.host.max_prefixlen} "
         ports = _run(opening.host_port, opening.count)
-        for source, local in _sources(policy):
+        for source, local in _sources(opening.sources):
             yield (
                 f"{source}{where}-p {opening.protocol} -m {opening.protocol} --dport {ports}{local}"
                 f" -j DNAT --to-destination {_target(opening)}"
             )
 
 
-def _open(policy: Policy, openings: tuple[Opening, ...]) -> Iterable[str]:
+def _open(openings: tuple[Opening, ...]) -> Iterable[str]:
+    # From a chain this deep nothing returns to where it may enter, so it is accepted at once.
     for opening in openings:
         ports = _run(opening.container_port, opening.count)
-        for source, local in _sources(policy):
+        for source, local in _sources(opening.sources):
             yield f"{source}-p {opening.protocol} -m {opening.protocol} --dport {ports}{local} -j ACCEPT"
 
 
-def _sources(policy: Policy) -> Iterable[tuple[str, str]]:
+def _sources(sources: tuple[str, ...]) -> Iterable[tuple[str, str]]:
     """Yield, for each source that may reach published ports, the matches before and after the port's."""
-    if not policy.sources:
+    if not sources:
         yield "", ""
-    for source in policy.sources:
+    for source in sources:
         yield ("", " -m addrtype --src-type LOCAL") if source == LOCALHOST else (f"-s {source} ", "")
 
 

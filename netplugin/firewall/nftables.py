@@ -7,6 +7,7 @@ map; shifted runs are one element a port. docs/firewall.md shows the table.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Iterator
 
 from netplugin.firewall.policy import FOREIGN_BRIDGES, Address, Opening, Policy
@@ -94,16 +95,22 @@ def network_rules(policy: Policy) -> NftRuleset:
             guard = ["ip daddr 127.0.0.0/8 ct state != { established, related } drop"]
             chains.append(_chain("host", policy, guard, "to_host"))
     if policy.sources:
-        chains.append(_chain("limit", policy, _limit(policy), ""))
+        chains.append(_chain("limit", policy, _limit(policy, policy.sources), ""))
     return NftRuleset(policy.family, policy.owner, tuple(chains))
 
 
-def endpoint_ports(endpoint_id: str, policy: Policy, openings: tuple[Opening, ...]) -> NftPorts | None:
-    """Return the map elements that open the ports of one endpoint in one family, or None if it has none."""
+def endpoint_ports(
+    endpoint_id: str, policy: Policy, openings: tuple[Opening, ...]
+) -> tuple[NftRuleset | NftPorts, ...]:
+    """Return what opens the ports of one endpoint in one family: map elements, after the chains that some name."""
     if not openings:
-        return None
-    elements = [element for opening in openings for element in _elements(policy, opening)]
-    return NftPorts(policy.family, f"e{endpoint_id[:8]}", tuple(elements))
+        return ()
+    owner = f"e{endpoint_id[:8]}"
+    own = {opening.sources for opening in openings} - {policy.sources}
+    chains = [NftChain(_limit_chain(owner, policy, each), tuple(_limit(policy, each)), "", "") for each in sorted(own)]
+    elements = [element for opening in openings for element in _elements(owner, policy, opening)]
+    rules = (NftRuleset(policy.family, owner, tuple(chains)),) if chains else ()
+    return (*rules, NftPorts(policy.family, owner, tuple(elements)))
 
 
 def _publish(ip: str) -> Iterator[str]:
@@ -122,18 +129,22 @@ def _chain(prefix: str, policy: Policy, rules: Iterable[str], by: str) -> NftCha
 
 def _enter(policy: Policy) -> Iterator[str]:
     if policy.enter == "all":
+        if not policy.icc:
+            yield f'iifname "{policy.bridge}" ct status ! dnat drop'
         yield "accept"
         return
     if policy.enter == "published":
         yield _ESTABLISHED
-    yield f'iifname "{policy.bridge}" accept'
+    if policy.icc:
+        yield f'iifname "{policy.bridge}" accept'
     if policy.enter == "published":
         yield from (f'iifname "{interface}" accept' for interface in policy.trusted)
         if policy.translate:
             yield "ct status dnat accept"
         else:
             ip = _IP[policy.family]
-            yield f"meta l4proto {'icmp' if policy.family == 'ipv4' else 'ipv6-icmp'} accept"
+            stranger = "" if policy.icc else f'iifname != "{policy.bridge}" '
+            yield f"{stranger}meta l4proto {'icmp' if policy.family == 'ipv4' else 'ipv6-icmp'} accept"
             port = f"{ip} daddr . meta l4proto . th dport"
             limit = f" jump limit-{policy.owner}" if policy.sources else " accept"
             yield from (f"{port} @{name}{limit}" for name in ("open_ports", "open_ranges"))
@@ -168,20 +179,27 @@ def _come_back(policy: Policy) -> Iterator[str]:
         yield "ip saddr 127.0.0.0/8 masquerade"
 
 
-def _limit(policy: Policy) -> Iterator[str]:
+def _limit_chain(owner: str, policy: Policy, sources: tuple[str, ...]) -> str:
+    """Return the name of the chain that `sources` alone pass; that of an endpoint's own tells them by a digest."""
+    if sources == policy.sources:
+        return f"limit-{policy.owner}"
+    return f"limit-{hashlib.sha256(','.join(sources).encode()).hexdigest()[:6]}-{owner}"
+
+
+def _limit(policy: Policy, sources: tuple[str, ...]) -> Iterator[str]:
     """Yield rules that return for those who may reach published ports.
 
     In a nat chain "accept" leaves the packet as it is: the host's own firewall decides about it.
     """
-    networks = [source for source in policy.sources if source != LOCALHOST]
-    if LOCALHOST in policy.sources:
+    networks = [source for source in sources if source != LOCALHOST]
+    if LOCALHOST in sources:
         yield "fib saddr type local return"
     if networks:
         yield f"{_IP[policy.family]} saddr {{ {', '.join(networks)} }} return"
     yield "accept" if policy.translate else "drop"
 
 
-def _elements(policy: Policy, opening: Opening) -> Iterator[NftElement]:
+def _elements(owner: str, policy: Policy, opening: Opening) -> Iterator[NftElement]:
     if opening.host is None:
         name = "open_ports" if opening.count == 1 else "open_ranges"
         first, last = opening.container_port, opening.container_port + opening.count - 1
@@ -198,8 +216,8 @@ def _elements(policy: Policy, opening: Opening) -> Iterator[NftElement]:
         for n in range(opening.count):
             target = opening.container.packed + _pad((opening.container_port + n).to_bytes(2))
             yield NftElement(f"ports_{where}", _key(host, opening.protocol, opening.host_port + n), b"", target)
-    if policy.sources:
-        chain = f"limit-{policy.owner}"
+    if opening.sources:
+        chain = _limit_chain(owner, policy, opening.sources)
         if opening.count > 1:
             yield NftElement(f"limit_ranges_{where}", key, end, chain=chain)
         else:

@@ -27,6 +27,7 @@ class Policy:
     enter: what may come in from outside. translate: published ports are ports of the host, and the network's own
     addresses stay inside unless masquerade is false. source: the address that masqueraded traffic carries; None: that
     of the way out. trusted: interfaces from which everything may enter. sources: who reaches published ports; (): all.
+    icc: what comes from the network itself may enter it, published or not.
     """
 
     family: Family
@@ -39,11 +40,15 @@ class Policy:
     source: Address | None
     trusted: tuple[str, ...]
     sources: tuple[str, ...]
+    icc: bool
 
 
 @dataclass(frozen=True)
 class Opening:
-    """A run of `count` ports that lead to a container. host: None: the container's own address, no port of the host."""
+    """A run of `count` ports that lead to a container. host: None: the container's own address, no port of the host.
+
+    sources: who may use them; (): everybody.
+    """
 
     protocol: Protocol
     host: Address | None
@@ -51,6 +56,7 @@ class Opening:
     container: Address
     container_port: int
     count: int
+    sources: tuple[str, ...] = ()
 
 
 def network_policies(network: Network, bridge: str) -> tuple[Policy, ...]:
@@ -64,7 +70,9 @@ def endpoint_openings(endpoint: Endpoint, policy: Policy) -> tuple[Opening, ...]
     if interface is None or policy.enter == "none":
         return ()
     openings = []
-    for port in endpoint.ports:
+    runs = [(port, policy.sources) for port in endpoint.ports]
+    runs += [(each.port, _of_family(each.sources, policy.family) or policy.sources) for each in endpoint.publications]
+    for port, sources in runs:
         host = port.host4 if policy.family == "ipv4" else port.host6
         if host is not None:
             openings.append(
@@ -75,6 +83,7 @@ def endpoint_openings(endpoint: Endpoint, policy: Policy) -> tuple[Opening, ...]
                     interface.ip,
                     port.container_port,
                     port.count,
+                    sources,
                 )
             )
     return tuple(openings)
@@ -102,6 +111,7 @@ def _policy(network: Network, bridge: str, family: Family) -> Policy:
         source=options.host_ipv4 if family == "ipv4" else options.host_ipv6,
         trusted=options.trusted_host_interfaces,
         sources=_of_family(options.publish_from, family),
+        icc=options.icc,
     )
 
 

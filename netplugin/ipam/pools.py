@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
 
@@ -177,10 +177,15 @@ def _lowest(word: int) -> int:
     return (word & -word).bit_length() - 1
 
 
-def next_free(held: NumberSet, first: int, last: int, after: int) -> int | None:
-    """Return the next number behind `after` that is not held, going round from `last` to `first`, or None."""
-    for start, end in ((max(after + 1, first), last), (first, min(after, last))):
-        number = held.next_free(start)
+def next_free(held: NumberSet, ranges: Sequence[tuple[int, int]], after: int) -> int | None:
+    """Return the next number behind `after` that is not held, going round from the last of the ranges to the first.
+
+    ranges: first and last number of each, in order. None: all are held.
+    """
+    behind = ((max(after + 1, first), last) for first, last in ranges)
+    before = ((first, min(after, last)) for first, last in ranges)
+    for start, end in (*behind, *before):
+        number = held.next_free(start) if start <= end else None
         if number is not None and number <= end:
             return number
     return None

@@ -5,24 +5,27 @@ Records keep addresses as text: the codec reads no field that may be of either f
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from ipaddress import IPv6Network, ip_address, ip_network
 from typing import Literal
 
+from netplugin.ipam.blocks import block_ranges
 from netplugin.ipam.pools import IPAddress, IPNetwork, NumberSet, choices, next_free, overlap
 
 # Released addresses whose last owners a pool remembers.
 REMEMBERED = 1024
 
-Role = Literal["gateway", "aux", "endpoint"]
+# lent: to another host, out of a block of this one.
+Role = Literal["gateway", "aux", "endpoint", "lent"]
 
 
 @dataclass(frozen=True)
 class Pool:
     """A pool, from RequestPool to ReleasePool. ip_range: from where addresses are chosen; "" for all of the subnet.
 
-    references: how often it was given; more than once only in the global address space.
+    references: how often it was given; more than once only in the global address space. name: of the network whose
+    hosts share the pool; "": it is this host's. blocks: those of a shared pool that are this host's.
     """
 
     address_space: str
@@ -30,6 +33,8 @@ class Pool:
     ip_range: str = ""
     sticky: bool = False
     references: int = 1
+    name: str = ""
+    blocks: tuple[str, ...] = ()
 
     @property
     def network(self) -> IPNetwork:
@@ -42,9 +47,13 @@ class Pool:
         return ip_network(self.ip_range) if self.ip_range else None
 
     @property
-    def choices(self) -> tuple[int, int]:
-        """The numbers of the first and last address to choose from."""
-        return choices(self.network, self.range_network)
+    def ranges(self) -> tuple[tuple[int, int], ...]:
+        """The numbers of the first and last address of each part to choose from, in order."""
+        return block_ranges(self.network, self.blocks) if self.name else (choices(self.network, self.range_network),)
+
+    def is_own(self, address: IPAddress) -> bool:
+        """Tell whether this host gives the address without asking others."""
+        return not self.name or any(address in ip_network(block) for block in self.blocks)
 
     @property
     def book_key(self) -> str:
@@ -161,20 +170,25 @@ class Book:
         number = self._shares.setdefault(pool_id, _Share()).former.get(owner)
         return None if number is None or number in self._held else number
 
-    def first_free(self, first: int, last: int) -> int | None:
-        """Return the lowest free address from `first` to `last`."""
-        return next_free(self._held, first, last, first - 1)
+    def first_free(self, ranges: Sequence[tuple[int, int]]) -> int | None:
+        """Return the lowest free address of the ranges."""
+        return next_free(self._held, ranges, -1)
 
-    def next_free(self, pool_id: str, first: int, last: int) -> tuple[int | None, int]:
-        """Return the free address whose turn it is, and which turn that is."""
+    def next_free(self, pool_id: str, ranges: Sequence[tuple[int, int]]) -> tuple[int | None, int]:
+        """Return the free address of the ranges whose turn it is, and which turn that is."""
         share = self._shares.setdefault(pool_id, _Share())
-        return next_free(self._held, first, last, share.last), share.turn + 1
+        return next_free(self._held, ranges, share.last), share.turn + 1
 
-    def endpoints(self, pool_id: str) -> Iterator[tuple[int, Address]]:
-        """Yield the addresses that endpoints of the pool hold."""
+    def held(self, pool_id: str, role: Role) -> Iterator[tuple[int, Address]]:
+        """Yield the addresses of the pool that are held in that role."""
         for number, record in list(self._shares.setdefault(pool_id, _Share()).entries.items()):
-            if record.held and record.role == "endpoint":
+            if record.held and record.role == role:
                 yield number, record
+
+    def count(self, ranges: Sequence[tuple[int, int]]) -> int:
+        """Return how many addresses of the ranges are held."""
+        held = (number for share in self._shares.values() for number, one in share.entries.items() if one.held)
+        return sum(any(first <= number <= last for first, last in ranges) for number in held)
 
     def surplus(self, pool_id: str) -> int | None:
         """Return the address that has been free for longest, if the pool remembers more than it may."""

@@ -13,6 +13,7 @@ from typing import Any
 
 from netplugin.ipam.pools import IPAddress, IPNetwork, is_inside, usable
 from netplugin.ipam.records import Pool
+from netplugin.values import parse_name
 from pluginkit.errors import BadRequest
 
 LOCAL = "pylocal"
@@ -25,7 +26,7 @@ ENDPOINT_NAME = "com.docker.network.endpoint.name"
 ENDPOINT_MAC = "com.docker.network.endpoint.macaddress"
 
 _BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
-_OPTIONS = ("sticky",)
+_OPTIONS = ("name", "sticky")
 
 
 @dataclass(frozen=True)
@@ -108,20 +109,27 @@ class AddressWish:
 def parse_pool(request: PoolRequest) -> Pool:
     """Return the pool that is asked for; its subnet is "" if any will do.
 
-    Raises: BadRequest: an unknown address space or option, no network, host bits set, an ip-range outside of its pool.
+    Raises: BadRequest: an unknown address space or option, no network, host bits set, an ip-range outside of its pool,
+    or of one that hosts share.
     """
     if request.AddressSpace not in (LOCAL, GLOBAL):
         raise BadRequest(f"cannot give a pool in {request.AddressSpace!r}: the address spaces are {LOCAL} and {GLOBAL}")
-    sticky = _parse_options(request.Options or {})
+    sticky, name = _parse_options(request.Options or {})
+    if name and request.AddressSpace == GLOBAL:
+        raise BadRequest(f"cannot use --ipam-opt name={name} with --scope global: Swarm gives its addresses out itself")
+    if name and request.SubPool:
+        raise BadRequest(
+            f"cannot use --ip-range {request.SubPool} with --ipam-opt name={name}: each host has blocks of its own"
+        )
     if not request.Pool:
         if request.SubPool:
             raise BadRequest(f"cannot use --ip-range {request.SubPool} without --subnet")
-        return Pool(request.AddressSpace, "", sticky=sticky)
+        return Pool(request.AddressSpace, "", sticky=sticky, name=name)
     network = _parse_network(request.Pool, "subnet")
     ip_range = _parse_network(request.SubPool, "ip-range") if request.SubPool else network
     if not is_inside(ip_range, network):
         raise BadRequest(f"cannot use --ip-range {ip_range}: it is not inside of --subnet {network}")
-    return Pool(request.AddressSpace, str(network), "" if ip_range == network else str(ip_range), sticky)
+    return Pool(request.AddressSpace, str(network), "" if ip_range == network else str(ip_range), sticky, name=name)
 
 
 def parse_address(request: AddressRequest, pool: Pool) -> AddressWish:
@@ -167,8 +175,10 @@ def _parse_network(text: str, what: str) -> IPNetwork:
     return network
 
 
-def _parse_options(options: Mapping[str, Any]) -> bool:
-    """Return whether the pool is sticky. Docker's own options, such as swarm's serial one, ask for what is done anyway.
+def _parse_options(options: Mapping[str, Any]) -> tuple[bool, str]:
+    """Return whether the pool is sticky, and the name by which hosts share it.
+
+    Docker's own options, such as swarm's serial one, ask for what is done anyway.
 
     Raises: BadRequest: an option that is neither Docker's nor ours, or a bad value.
     """
@@ -176,7 +186,10 @@ def _parse_options(options: Mapping[str, Any]) -> bool:
         if key not in _OPTIONS and not key.startswith(DOCKERS_OWN):
             near = difflib.get_close_matches(key, _OPTIONS, n=1, cutoff=0.0)
             raise BadRequest(f"cannot use --ipam-opt {key}: there is no such option; the nearest is {near[0]}")
-    given = str(options.get("sticky", "false"))
-    if given.lower() not in _BOOLEANS:
-        raise BadRequest(f"cannot use --ipam-opt sticky={given}: it takes true or false")
-    return _BOOLEANS[given.lower()]
+    sticky, name = str(options.get("sticky", "false")), str(options.get("name", ""))
+    if sticky.lower() not in _BOOLEANS:
+        raise BadRequest(f"cannot use --ipam-opt sticky={sticky}: it takes true or false")
+    try:
+        return _BOOLEANS[sticky.lower()], parse_name(name) if name else ""
+    except ValueError as exc:
+        raise BadRequest(f"cannot use --ipam-opt name={name}: it takes what -o name takes") from exc

@@ -43,8 +43,10 @@ class Bridges:
         self._ensure_addresses(want, link)
         # Last of all up and named: whoever sees the alias sees a bridge that is complete.
         if (link.up, link.mtu, link.mac, link.alias) != (True, want.mtu, want.mac, want.alias):
+            # A MAC address that is set, even to what it was, makes the kernel forget all neighbours on the bridge.
+            mac = {"address": want.mac} if link.mac != want.mac else {}
             with self._netlink.request("set up bridge", want.name) as socket:
-                socket.link("set", index=link.index, address=want.mac, mtu=want.mtu, ifalias=want.alias, state="up")
+                socket.link("set", index=link.index, mtu=want.mtu, ifalias=want.alias, state="up", **mac)
 
     def remove(self, want: Bridge) -> None:
         """The bridge does not exist; an adopted one is left as it is, without the network's addresses."""

@@ -14,6 +14,7 @@ from typing import Any
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
+from netplugin.kernel.neighbour_table import NeighbourTable
 from pluginkit.errors import KernelError
 
 _IFF_UP = 1
@@ -41,9 +42,11 @@ class Netlink:
     def __init__(self) -> None:
         self._turn = threading.Lock()
         self._socket: IPRoute | None = None
+        self.table = NeighbourTable()
 
     def close(self) -> None:
-        """The socket is closed; the next request opens another."""
+        """The sockets are closed; the next request opens another."""
+        self.table.close()
         with self._turn:
             if self._socket is not None:
                 self._socket.close()

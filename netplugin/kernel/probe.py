@@ -8,7 +8,10 @@ from pathlib import Path
 from typing import Literal
 
 from netplugin.kernel.netlink import Netlink
+from netplugin.kernel.overlay.ciphers import ciphers
+from netplugin.kernel.overlay.underlay import way_to
 from netplugin.kernel.ports.held import PortHolder
+from netplugin.machine import Cipher, Way
 from netplugin.records import Protocol
 from netplugin.resources import Family
 from pluginkit.command import run
@@ -45,10 +48,23 @@ class HostProbe:
         """Return the MTU of the way out, None if there is none."""
         return self._netlink.default_mtu()
 
+    def way_to(self, address: IPv4Address | IPv6Address) -> Way | None:
+        """Return the way to an address, None if there is none."""
+        return way_to(self._netlink, address)
+
+    def ciphers(self) -> frozenset[Cipher]:
+        """Return what this kernel can encrypt packets with."""
+        return ciphers(self._netlink)
+
     def sandbox_is_gone(self, key: str) -> bool:
         """Tell whether the engine has removed the file of a sandbox; false where its directory cannot be seen."""
         path = Path(key)
         return bool(key) and path.parent.is_dir() and not path.exists()
+
+
+def iptables_is_legacy() -> bool:
+    """Tell whether the iptables program is iptables-legacy, which does not work over nf_tables."""
+    return "legacy" in run(["iptables", "--version"], timeout_s=10).stdout
 
 
 def firewall() -> Literal["iptables", "nftables"]:

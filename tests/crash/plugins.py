@@ -8,35 +8,45 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from netplugin import driver as pynet
 from netplugin.firewall.backends import BACKENDS
 from netplugin.ipam.driver import IpamDriver
 from netplugin.kinds import ALL, MIGRATIONS
+from netplugin.machine import Cipher, Way
+from netplugin.plan import plans
 from netplugin.records import Protocol
 from netplugin.resources import (
     Bridge,
+    FdbEntry,
     Forwarding,
     HostPorts,
+    Neighbour,
     NftPorts,
     NftRuleset,
+    OverlayGuard,
+    OverlayMember,
+    Redirect,
     Ruleset,
     Shaper,
     SourceGuard,
     Sysctl,
     Veth,
+    Vxlan,
 )
 from pluginkit.errors import Conflict, KernelError
 from pluginkit.metrics import Metrics
-from pluginkit.reconcile import Outcome, Resource
+from pluginkit.reconcile import Outcome, Planned, Resource
 from pluginkit.server import Method, create_app
 from tests.crash.fake_kernel import FakeKernel, Key
 from tests.crash.world import World
 from tests.volume import machine
 from volplugin import driver as pyvol
+from volplugin import volumes
 from volplugin.records import Volume
-from volplugin.resources import BackingFile, BindMount, Filesystem, Mount, SourceDirectory
+from volplugin.resources import BindMount, Filesystem, Mount
 
 Address = IPv4Address | IPv6Address
 SWITCHES = (Forwarding, Sysctl)
@@ -86,8 +96,10 @@ class PluginWorld(World):
 
 
 def network_needs(resource: Resource) -> Iterable[Key]:
-    """What must exist for `resource` to exist: a veth is a port of its bridge."""
-    return [("bridge", resource.bridge)] if isinstance(resource, Veth) else []
+    """What must exist for `resource` to exist: a veth is a port of its bridge, an entry is one of its device."""
+    if isinstance(resource, FdbEntry):
+        return [("vxlan", resource.link)]
+    return [("bridge", resource.bridge)] if isinstance(resource, Veth | Vxlan) else []
 
 
 class NetworkKernel(FakeKernel):
@@ -119,7 +131,7 @@ class NetworkWorld(PluginWorld):
     name = "pynet"
     implements = ("NetworkDriver", "IpamDriver")
     backend = BACKENDS["iptables"]
-    planned = pynet.planned(backend)
+    planned = plans(backend).all
     kinds = ALL
     migrations = MIGRATIONS
 
@@ -127,7 +139,11 @@ class NetworkWorld(PluginWorld):
         return NetworkKernel(self.steps, network_needs)
 
     def assemble(self) -> None:
-        types = (Bridge, Veth, *SWITCHES, Shaper, SourceGuard, HostPorts, Ruleset, NftRuleset, NftPorts)
+        overlay = (OverlayGuard, OverlayMember, Vxlan, FdbEntry, Neighbour)
+        types = (
+            *(Bridge, Veth, *overlay, *SWITCHES, Shaper, Redirect, SourceGuard),
+            *(HostPorts, Ruleset, NftRuleset, NftPorts),
+        )
         kernels = dict(self.kernel.kernels(types))
         for switch in SWITCHES:
             kernels[switch] = machine.Unlisted(kernels[switch])
@@ -163,6 +179,13 @@ class NetworkWorld(PluginWorld):
     def default_mtu(self) -> int | None:
         return 1500
 
+    def way_to(self, address: Address) -> Way | None:
+        own = IPv4Address("10.90.0.11")
+        return Way(own, 1500, address == own)
+
+    def ciphers(self) -> frozenset[Cipher]:
+        return frozenset()
+
     def forget(self, protocol: Protocol, host: Address, first: int, count: int) -> None:
         self.steps.take(KernelError("forget flows to", f"{first}/{protocol}", errno.EIO))
 
@@ -177,7 +200,7 @@ class NftablesWorld(NetworkWorld):
     """The same with nftables."""
 
     backend = BACKENDS["nftables"]
-    planned = pynet.planned(backend)
+    planned = plans(backend).all
 
 
 class VolumeWorld(PluginWorld):
@@ -186,8 +209,11 @@ class VolumeWorld(PluginWorld):
     name = "pyvol"
     implements = ("VolumeDriver",)
     planned = (
-        pyvol.Planned(pyvol.VOLUME, machine.LAYOUT.plan_volume),
-        pyvol.Planned(pyvol.ATTACHMENT, machine.LAYOUT.plan_attachment, parent=pyvol.VOLUME),
+        Planned(volumes.POOL, machine.LAYOUT.plan_pool),
+        Planned(volumes.VOLUME, machine.LAYOUT.plan_volume),
+        Planned(volumes.SNAPSHOT, machine.LAYOUT.plan_snapshot, parent=volumes.VOLUME),
+        Planned(volumes.ATTACHMENT, machine.LAYOUT.plan_attachment, parent=volumes.VOLUME),
+        Planned(volumes.TRASH, machine.LAYOUT.plan_trashed),
     )
 
     def make_kernel(self) -> FakeKernel:
@@ -195,11 +221,10 @@ class VolumeWorld(PluginWorld):
 
     def assemble(self) -> None:
         kernels = dict(self.kernel.kernels(machine.RESOURCES))
-        for lasting in (BackingFile, Filesystem, SourceDirectory):
+        for lasting in machine.LASTING:
             kernels[lasting] = machine.Unlisted(kernels[lasting])
-        self.driver = pyvol.VolumeDriver(
-            self.store, machine.LAYOUT, kernels, self, engine=lambda: self.engine, engine_runs=self.engine_runs
-        )
+        known = volumes.Volumes(self.store, machine.LAYOUT, kernels, self, machine.POLICY, self.engine_runs)
+        self.driver = pyvol.VolumeDriver(known, engine=lambda: self.engine)
         self.serve(self.driver.methods())
 
     def reconcile(self) -> Outcome:
@@ -222,11 +247,24 @@ class VolumeWorld(PluginWorld):
     def space(self, mount: Mount | BindMount) -> dict[str, int | bool]:
         return {}
 
-    def available(self) -> int:
+    def is_there(self, disk: Path) -> bool:
+        return True
+
+    def available(self, disk: Path) -> int:
         return 1 << 50
 
     def allocated(self, mount: Mount | BindMount) -> int:
         return 0
 
-    def volumes(self) -> list[str]:
-        return [have.path.parent.name for have in self.kernel.objects.values() if isinstance(have, Filesystem)]
+    def check_key(self, mount: Mount | BindMount) -> None:
+        """Keys are for the real kernel."""
+
+    def has_reflinks(self, disk: Path) -> bool:
+        return True
+
+    def volumes(self, disk: Path) -> list[str]:
+        return [
+            have.path.parent.name
+            for have in self.kernel.objects.values()
+            if isinstance(have, Filesystem) and have.path.parents[1] == disk
+        ]

@@ -38,6 +38,8 @@ def publish(name: str, endpoint_id: str, *ports: dict[str, Any]) -> Request:
     return network(name, "ProgramExternalConnectivity", N1, endpoint_id, Options=options)
 
 
+OVERLAY = {"type": "overlay", "name": "blue", "peers": "10.90.0.11,10.90.0.12,10.90.0.13"}
+
 PYNET = (
     create_network("create network", N1, "10.77.0"),
     create_network("create network again", N1, "10.77.0"),
@@ -58,6 +60,8 @@ PYNET = (
     create_network("create internal", N2, "10.78.0", **{"com.docker.network.internal": True}),
     network("delete network", "DeleteNetwork", N2),
     network("delete network again", "DeleteNetwork", N2),
+    create_network("create overlay", N2, "10.79.0", **{"com.docker.network.generic": OVERLAY}),
+    network("delete overlay", "DeleteNetwork", N2),
 )
 
 

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from netplugin.app import open_store
-from netplugin.driver import planned
 from netplugin.firewall import nftables
 from netplugin.firewall.backends import BACKENDS, Name
 from netplugin.firewall.policy import FAMILIES
@@ -21,9 +20,11 @@ from netplugin.kernel.links import Veths
 from netplugin.kernel.netlink import Netlink
 from netplugin.kernel.ports.held import PortHolder
 from netplugin.kernel.sysctl import Sysctls
+from netplugin.kernel.traffic.redirects import Redirects
 from netplugin.kinds import ENDPOINTS, NETWORKS
+from netplugin.plan import plans
 from netplugin.records import Endpoint, Network
-from netplugin.resources import Bridge, Forwarding, HostPorts, NftPorts, NftRuleset, Ruleset, Sysctl, Veth
+from netplugin.resources import Bridge, Forwarding, HostPorts, NftPorts, NftRuleset, Redirect, Ruleset, Sysctl, Veth
 from pluginkit.reconcile import Resource
 from tests.network.sandboxes import Sandbox, command
 
@@ -48,10 +49,11 @@ def records(state_dir: Path) -> tuple[list[Network], list[Endpoint], list[str]]:
 
 def expected(networks: list[Network], endpoints: list[Endpoint], firewall: Name) -> list[str]:
     """Return what `found` would, were the records laid into an empty namespace."""
-    plan_network, plan_endpoint = (kind.plan for kind in planned(BACKENDS[firewall]))
+    wanted_of = plans(BACKENDS[firewall])
     parents = {network.id: network for network in networks}
-    wanted = [want for network in networks for want in plan_network(network, None)]
-    wanted += [want for endpoint in endpoints for want in plan_endpoint(endpoint, parents[endpoint.network_id])]
+    wanted = [want for network in networks for want in wanted_of.networks.plan(network, None)]
+    for endpoint in endpoints:
+        wanted += wanted_of.endpoints.plan(endpoint, parents[endpoint.network_id])
     sandbox = Sandbox()
     try:
         lines: list[str] = sandbox.call(lambda: _laid(wanted, firewall))
@@ -62,13 +64,18 @@ def expected(networks: list[Network], endpoints: list[Endpoint], firewall: Name)
 
 def found() -> list[str]:
     """Return the links, rules, tables and held ports of the thread's namespace that are pynet's, sorted."""
-    lines = [_link(link) for link in json.loads(command("ip", "-json", "-details", "address"))]
+    links = json.loads(command("ip", "-json", "-details", "address"))
+    lines = [_link(link) for link in links]
+    for name in (link["ifname"] for link in links if link["ifname"].startswith("pnv")):
+        listed = command("tc", "filter", "show", "dev", name, "ingress")
+        lines += [f"filter {name} {part}" for part in re.findall(r"match .*|\w+ Redirect to device \S+", listed)]
     for program in ("iptables-save", "ip6tables-save"):
         saved = [line for line in command(program).splitlines() if "PYNET" in line]
         lines += [f"{program} {COUNTERS.sub('', line)}" for line in saved]
     for family in ("ip", "ip6"):
         listed = command("sh", "-c", f"nft --stateless list table {family} pynet 2>/dev/null || true")
-        lines += [f"{family} {' '.join(part.split())}" for part in re.split(r"[,\n]|elements = ", listed)]
+        # Which element of a set comes first, behind the brace, is the kernel's affair.
+        lines += [f"{family} {' '.join(part.split())}" for part in re.split(r"[,\n{}]|elements = ", listed)]
     for table, state in (("tcp", LISTENS), ("tcp6", LISTENS), ("udp", UNCONNECTED), ("udp6", UNCONNECTED)):
         rows = map(str.split, Path(f"/proc/thread-self/net/{table}").read_text().splitlines()[1:])
         lines += [f"{table} {row[1]}" for row in rows if row[3] == state]
@@ -86,6 +93,7 @@ def _laid(wanted: list[Resource], firewall: Name) -> list[str]:
         Veth: Veths(netlink),
         Forwarding: ForwardingSwitch(closed=True),
         Sysctl: Sysctls(),
+        Redirect: Redirects(netlink),
         HostPorts: ports,
         Ruleset: ByFamily({family: Iptables(family, base(family), activity) for family in FAMILIES}),
         NftRuleset: nft,

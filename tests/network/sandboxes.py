@@ -35,26 +35,26 @@ class Sandbox:
     """A namespace that lives until it is closed."""
 
     def __init__(self) -> None:
-        self._descriptor = _in_thread(_new_namespace)
+        self.descriptor = _in_thread(_new_namespace)
 
     def call(self, function: Callable[[], Any]) -> Any:
         """Return what `function` returns in the namespace; a socket opened there stays there."""
 
         def inside() -> Any:
-            enter(self._descriptor)
+            enter(self.descriptor)
             return function()
 
         return _in_thread(inside)
 
     def run(self, *words: str) -> str:
-        name = f"/proc/self/fd/{self._descriptor}"
-        return command("nsenter", f"--net={name}", *words, pass_fds=(self._descriptor,))
+        name = f"/proc/self/fd/{self.descriptor}"
+        return command("nsenter", f"--net={name}", *words, pass_fds=(self.descriptor,))
 
     def take(self, link: str) -> None:
-        command("ip", "link", "set", link, "netns", f"/proc/{os.getpid()}/fd/{self._descriptor}")
+        command("ip", "link", "set", link, "netns", f"/proc/{os.getpid()}/fd/{self.descriptor}")
 
     def close(self) -> None:
-        os.close(self._descriptor)
+        os.close(self.descriptor)
 
 
 class Container(Sandbox):

@@ -6,10 +6,10 @@ from ipaddress import IPv4Address, IPv6Address
 
 import pytest
 
-from netplugin.external import choose_ports, parse_port_map
+from netplugin.external import choose_ports, parse_port_map, runs_of
 from netplugin.options import NetworkOptions
 from netplugin.records import PublishedPort
-from netplugin.wire import ExternalConnectivityRequest, PortBinding
+from netplugin.wire import ExternalConnectivityRequest, PortBinding, PublishedRun
 from pluginkit import wire
 from pluginkit.errors import BadRequest, Exhausted
 from tests.network.samples import ANY4, ANY6, ENDPOINT_ID, NETWORK_ID, endpoint, network
@@ -149,3 +149,11 @@ def test_no_port_map_is_no_ports(options):
 def test_bad_entries_are_refused(entry):
     with pytest.raises(BadRequest):
         port_map({"com.docker.network.portmap": [entry]})
+
+
+def test_a_run_is_told_in_one_entry_for_each_address_on_which_it_is_open():
+    run = PublishedPort("udp", 80, 9000, ANY4, ANY6, 1000)
+    assert runs_of([run]) == [
+        PublishedRun(17, 80, 1079, "0.0.0.0", 9000, 9999),
+        PublishedRun(17, 80, 1079, "::", 9000, 9999),
+    ]

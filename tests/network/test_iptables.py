@@ -312,3 +312,18 @@ def test_ours_move_behind_a_docker_user_that_stands_behind_them(rules, wanted, p
     assert order == expected
     rules.owned()
     assert rules._to_ensure(wanted[0], rules._read()).text() == ""
+
+
+@pytest.mark.parametrize("damage", ["-F FORWARD", "-t mangle -F FORWARD", "-I FORWARD -i lo -j ACCEPT"])
+def test_damage_is_seen_by_looking(rules, wanted, program, damage):
+    assert not rules.is_damaged(), "nothing is there yet"
+    for want in wanted:
+        rules.ensure(want)
+    assert not rules.is_damaged()
+    run(program, "-A", "FORWARD", "-i", "lo", "-j", "DROP")
+    assert not rules.is_damaged(), "others may stand behind us"
+    run(program, *damage.split())
+    assert rules.is_damaged()
+    assert rules.owned(), "a look at what is there, with which each reconcile begins"
+    rules.ensure(wanted[0])
+    assert not rules.is_damaged()

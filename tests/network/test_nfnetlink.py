@@ -63,6 +63,15 @@ def in_nft(family, kind, name):
     return next(entry[kind] for entry in listing if kind in entry).get("elem", [])
 
 
+def test_a_table_is_there_in_its_own_family(nfnetlink):
+    assert [nfnetlink.has_table(family, "t") for family in ("ip", "bridge", "inet", "ip6", "netdev")] == [
+        *[True] * 3, *[False] * 2,
+    ]  # fmt: skip
+    assert not nfnetlink.has_table("ip", "other")
+    nft("delete", "table", "ip", "t")
+    assert not nfnetlink.has_table("ip", "t")
+
+
 def test_a_plain_key(nfnetlink):
     nfnetlink.add("ip", "t", "plain", [Element(MAC)])
     assert in_nft("ip", "set", "plain") == ["02:42:0a:09:00:02"]

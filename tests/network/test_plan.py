@@ -8,13 +8,14 @@ import pytest
 from netplugin import plan
 from netplugin.firewall.backends import BACKENDS
 from netplugin.options import EndpointOptions, NetworkOptions
-from netplugin.records import PublishedPort
+from netplugin.records import Publication, PublishedPort
 from netplugin.resources import (
     Bridge,
     Forwarding,
     HostPorts,
     NftPorts,
     NftRuleset,
+    Redirect,
     Ruleset,
     Shaper,
     SourceGuard,
@@ -77,15 +78,20 @@ bridge pn-1a2b3c4d 02:af:3d:5b:a9:4e mtu 1500 10.9.0.1/24
 sysctl net/ipv6/conf/pn-1a2b3c4d/disable_ipv6 = 1
 forwarding ipv4
 sysctl net/ipv4/conf/pn-1a2b3c4d/route_localnet = 1
+ipv4 mangle PYNET-ENTER -o pn-1a2b3c4d -j PYNET-ENTER-N
+ipv4 mangle PYNET-ENTER-N -m conntrack --ctstate RELATED,ESTABLISHED -j RETURN
+ipv4 mangle PYNET-ENTER-N -i pn-1a2b3c4d -j RETURN
+ipv4 mangle PYNET-ENTER-N -m conntrack --ctstate DNAT -j RETURN
+ipv4 mangle PYNET-ENTER-N -j DROP
+ipv4 mangle PYNET-LEAVE -i pn-1a2b3c4d -j PYNET-LEAVE-N
+ipv4 mangle PYNET-LEAVE-N -m conntrack --ctstate RELATED,ESTABLISHED -j RETURN
+ipv4 mangle PYNET-LEAVE-N -m conntrack --ctstate DNAT -j RETURN
+ipv4 mangle PYNET-LEAVE-N -j PYNET-FOREIGN
 ipv4 filter PYNET-TO -o pn-1a2b3c4d -j PYNET-TO-N
-ipv4 filter PYNET-TO-N -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
-ipv4 filter PYNET-TO-N -i pn-1a2b3c4d -j ACCEPT
-ipv4 filter PYNET-TO-N -m conntrack --ctstate DNAT -j ACCEPT
-ipv4 filter PYNET-TO-N -j DROP
+ipv4 filter PYNET-TO-N -j ACCEPT
 ipv4 filter PYNET-FROM -i pn-1a2b3c4d -j PYNET-FROM-N
 ipv4 filter PYNET-FROM-N -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
 ipv4 filter PYNET-FROM-N -m conntrack --ctstate DNAT -j RETURN
-ipv4 filter PYNET-FROM-N -j PYNET-FOREIGN
 ipv4 filter PYNET-FROM-N -j ACCEPT
 ipv4 nat PYNET-SNAT -j PYNET-SNAT-N
 ipv4 nat PYNET-SNAT-N -s 10.9.0.0/24 ! -o pn-1a2b3c4d -j MASQUERADE
@@ -112,11 +118,17 @@ def test_an_internal_network_leads_nowhere():
         == """\
 bridge pn-1a2b3c4d 02:af:3d:5b:a9:4e mtu 1500 10.9.0.1/24
 sysctl net/ipv6/conf/pn-1a2b3c4d/disable_ipv6 = 1
+ipv4 mangle PYNET-ENTER -o pn-1a2b3c4d -j PYNET-ENTER-N
+ipv4 mangle PYNET-ENTER-N -i pn-1a2b3c4d -j RETURN
+ipv4 mangle PYNET-ENTER-N -j DROP
+ipv4 mangle PYNET-CLOSED -i pn-1a2b3c4d -j PYNET-CLOSED-N
+ipv4 mangle PYNET-CLOSED-N ! -o pn-1a2b3c4d -j DROP
 ipv4 filter PYNET-TO -o pn-1a2b3c4d -j PYNET-TO-N
-ipv4 filter PYNET-TO-N -i pn-1a2b3c4d -j ACCEPT
-ipv4 filter PYNET-TO-N -j DROP
-ipv4 filter PYNET-CLOSED -i pn-1a2b3c4d -j PYNET-CLOSED-N
-ipv4 filter PYNET-CLOSED-N ! -o pn-1a2b3c4d -j DROP"""
+ipv4 filter PYNET-TO-N -j ACCEPT
+ipv4 filter PYNET-FROM -i pn-1a2b3c4d -j PYNET-FROM-N
+ipv4 filter PYNET-FROM-N -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
+ipv4 filter PYNET-FROM-N -m conntrack --ctstate DNAT -j RETURN
+ipv4 filter PYNET-FROM-N -j ACCEPT"""
     )
 
 
@@ -158,6 +170,36 @@ def test_an_endpoint_with_a_port_in_both_families():
 def test_containers_that_may_not_meet_are_isolated_ports():
     text = render(plan_endpoint(endpoint(), network(options=NetworkOptions(icc=False))))
     assert text.splitlines()[0].endswith(" isolated")
+
+
+@pytest.mark.parametrize("backend", ["iptables", "nftables"])
+@pytest.mark.parametrize("mode4", ["nat", "nat-unprotected", "routed"])
+def test_containers_that_may_not_meet_do_not_by_way_of_the_gateway(backend, mode4):
+    apart = network(options=replace(mode(mode4), icc=False))
+    lines = render(plan_network(apart, backend)).splitlines()
+    entering = [line for line in lines if line.startswith(("ipv4 mangle PYNET-ENTER-N ", "nft ipv4 to-N "))]
+    words = ("PYNET-ENTER-N -i pn-1a2b3c4d", 'iifname "pn-1a2b3c4d"')
+    passing = [line for line in entering if line.lower().endswith(("accept", "return"))]
+    assert not [line for line in passing if any(word in line for word in words)]
+    drops = [line for line in entering if line.lower().endswith("drop")]
+    assert len(drops) == 1
+
+
+def test_frames_of_an_endpoint_are_redirected_to_one_place():
+    rate = NetworkOptions(egress_rate=10_000_000, icc=False)
+    apart = NetworkOptions(icc=False)
+    addresses = (ip_address("10.9.0.2"), ip_address("fd09::2"))
+    bridge, mac = "pn-1a2b3c4d", "02:42:0a:09:00:02"
+
+    def redirected(options, **rates):
+        held = replace(endpoint(dual=True), options=EndpointOptions(**rates))
+        planned = plan_endpoint(held, network(dual=True, options=options))
+        return [want for want in planned if isinstance(want, Redirect)]
+
+    assert redirected(rate, egress_rate=5_000_000) == [Redirect("pnve1e2e3e4", "pnie1e2e3e4")]
+    assert redirected(rate) == [Redirect("pnve1e2e3e4", "pno1a2b3c4d", bridge)]
+    assert redirected(apart) == [Redirect("pnve1e2e3e4", bridge, bridge, mac, addresses)]
+    assert redirected(NetworkOptions()) == []
 
 
 def test_a_network_in_nftables_needs_exceptions_in_iptables():
@@ -240,10 +282,10 @@ def test_a_routed_network_translates_nothing_and_opens_ports_of_containers():
     text = render(plan_network(routed))
     assert " nat " not in text
     assert "route_localnet" not in text
-    assert "ipv4 filter PYNET-TO-N -p icmp -j ACCEPT\nipv4 filter PYNET-TO-N -j PYNET-OPEN\n" in text
+    assert "ipv4 mangle PYNET-ENTER-N -p icmp -j RETURN\nipv4 mangle PYNET-ENTER-N -j PYNET-OPEN\n" in text
     assert render(plan_endpoint(endpoint(WEB), routed)).splitlines()[2:] == [
-        "ipv4 filter PYNET-OPEN -d 10.9.0.2/32 -j PYNET-OPEN-E",
-        "ipv4 filter PYNET-OPEN-E -p tcp -m tcp --dport 80 -j ACCEPT",
+        "ipv4 mangle PYNET-OPEN -d 10.9.0.2/32 -j PYNET-OPEN-E",
+        "ipv4 mangle PYNET-OPEN-E -p tcp -m tcp --dport 80 -j ACCEPT",
     ]
     assert render(plan_endpoint(endpoint(WEB), routed, "nftables")).splitlines()[2:] == [
         "nft ipv4 open_ports 0a0900020600000000500000 : "
@@ -252,15 +294,15 @@ def test_a_routed_network_translates_nothing_and_opens_ports_of_containers():
 
 def test_an_unprotected_network_lets_everything_in():
     text = render(plan_network(network(options=mode("nat-unprotected"))))
-    assert "PYNET-TO-N -j ACCEPT" in text
-    assert "PYNET-TO-N -j DROP" not in text
+    assert "PYNET-ENTER-N" in text
+    assert "PYNET-ENTER-N -j DROP" not in text
     assert "MASQUERADE" in text
 
 
 def test_an_isolated_network_has_no_address_on_the_host():
     lines = render(plan_network(network(internal=True, options=mode("isolated")))).splitlines()
     assert lines[0] == "bridge pn-1a2b3c4d 02:af:3d:5b:a9:4e mtu 1500 "
-    assert "ipv4 filter PYNET-TO-N -j DROP" in lines
+    assert "ipv4 mangle PYNET-ENTER-N -j DROP" in lines
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -273,9 +315,10 @@ def test_a_chosen_source_address(backend):
 def test_trusted_interfaces(backend):
     text = render(plan_network(network(options=NetworkOptions(trusted_host_interfaces=("wg0", "eth1"))), backend))
     for interface in ("wg0", "eth1"):
-        assert {"iptables": f"PYNET-TO-N -i {interface} -j ACCEPT", "nftables": f'to-N iifname "{interface}" accept'}[
-            backend
-        ] in text
+        assert {
+            "iptables": f"PYNET-ENTER-N -i {interface} -j RETURN",
+            "nftables": f'to-N iifname "{interface}" accept',
+        }[backend] in text
 
 
 def test_who_may_reach_published_ports():
@@ -321,3 +364,26 @@ def test_a_guard_names_all_that_an_endpoint_may_send_from():
     [guard] = [want for want in plan_endpoint(endpoint(dual=True), guarded) if isinstance(want, SourceGuard)]
     assert (guard.link, guard.mac) == ("pnve1e2e3e4", "02:42:0a:09:00:02")
     assert (*guard.addresses4, *guard.addresses6) == (ip_address("10.9.0.2"), ip_address("fd09::2"))
+
+
+def test_what_an_administrator_publishes_has_sources_of_its_own():
+    ours = Publication(PublishedPort("tcp", 81, 9000, ANY4, None, 2), ("10.0.0.0/8", "localhost"))
+    anybodys = Publication(PublishedPort("udp", 53, 53, ANY4, None))
+    published = replace(endpoint(WEB), publications=(ours, anybodys))
+    rules = [line for line in render(plan_endpoint(published, network())).splitlines() if "DNAT-E -" in line]
+    assert [
+        rule.removeprefix("ipv4 nat PYNET-DNAT-E ").replace("-j DNAT --to-destination", "to") for rule in rules
+    ] == [
+        "-p tcp -m tcp --dport 8080 to 10.9.0.2:80",
+        "-s 10.0.0.0/8 -p tcp -m tcp --dport 9000:9001 to 10.9.0.2:81-82/9000",
+        "-p tcp -m tcp --dport 9000:9001 -m addrtype --src-type LOCAL to 10.9.0.2:81-82/9000",
+        "-p udp -m udp --dport 53 to 10.9.0.2:53",
+    ]
+    lines = render(plan_endpoint(published, network(), "nftables")).splitlines()
+    [chain] = {line.split()[2] for line in lines if line.startswith("nft ipv4 limit-")}
+    assert [line.partition(f"{chain} ")[2] for line in lines if line.startswith(f"nft ipv4 {chain} ")] == [
+        "fib saddr type local return", "ip saddr { 10.0.0.0/8 } return", "accept",
+    ]  # fmt: skip
+    assert [line for line in lines if line.endswith(f": {chain}")][1:] == [
+        f"nft ipv4 limit_ranges_any 0600000023280000-0600000023290000 : {chain}"
+    ]

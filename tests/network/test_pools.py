@@ -161,7 +161,7 @@ def test_the_next_one_goes_round(held, first, last, after):
         numbers.add(number)
     in_turn = [*range(after + 1, 32), *range(after + 1)]
     fitting = [number for number in in_turn if first <= number <= last and number not in held]
-    assert next_free(numbers, first, last, after) == (fitting[0] if fitting else None)
+    assert next_free(numbers, [(first, last)], after) == (fitting[0] if fitting else None)
 
 
 @pytest.mark.parametrize("bits", [0, 1, 5, 6, 7, 24, 64, 128])
@@ -199,10 +199,10 @@ def test_the_last_address_of_a_16_takes_no_more_steps_than_three_words_on_the_wa
     steps = {}
     for number in range(1, 65535):
         if number in (1, 30000, 65534):
-            steps[number] = lines_run(lambda: next_free(numbers, 1, 65534, 0))
-        assert next_free(numbers, 1, 65534, number - 1) == number
+            steps[number] = lines_run(lambda: next_free(numbers, [(1, 65534)], 0))
+        assert next_free(numbers, [(1, 65534)], number - 1) == number
         numbers.add(number)
     # The tree has three levels: at most two more up, and two more down, in each of the two halves of the search.
     assert max(steps.values()) <= steps[1] + 60
     assert steps[65534] <= steps[30000] + 30
-    assert next_free(numbers, 1, 65534, 65534) is None
+    assert next_free(numbers, [(1, 65534)], 65534) is None

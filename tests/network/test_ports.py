@@ -10,7 +10,8 @@ import pytest
 
 from netplugin.kernel.ports.held import PortHolder, allow_many
 from netplugin.resources import HostPorts
-from pluginkit.errors import Conflict
+from netplugin.values import parse_port_range
+from pluginkit.errors import BadRequest, Conflict
 from tests.network.samples import ANY4, ANY6
 
 pytestmark = pytest.mark.usefixtures("netns")
@@ -213,6 +214,28 @@ def test_a_port_in_the_middle_of_anothers_run_is_taken_whichever_came_first(port
         ports.remove(first)
 
 
+@pytest.mark.parametrize(("protocol", "kind"), [("tcp", socket.SOCK_STREAM), ("udp", socket.SOCK_DGRAM)])
+@pytest.mark.parametrize(("family", "address"), [(socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")])
+@pytest.mark.parametrize("port", [8000, 8099])
+def test_a_long_run_is_refused_if_a_process_has_its_first_or_last_port(ports, protocol, kind, family, address, port):
+    run = replace(WANT, protocol=protocol, port=8000, count=100)
+    with socket.socket(family, kind) as other:
+        other.bind((address, port))
+        if protocol == "tcp":
+            other.listen()
+        with pytest.raises(Conflict, match=r"cannot publish port 8000-8099/.* to \S+ \(pid \d+\)"):
+            ports.ensure(run)
+    ports.ensure(run)
+
+
+def test_ports_beside_a_long_run_and_ends_of_connections_in_it_are_nobodys(ports):
+    with socket.create_server(("127.0.0.1", 7999)) as server, socket.create_server(("127.0.0.1", 8100)):
+        with socket.create_connection(("127.0.0.1", 7999), source_address=("127.0.0.1", 8050)):
+            accepted, _ = server.accept()
+            with accepted:
+                ports.ensure(replace(WANT, port=8000, count=100))
+
+
 def test_the_next_process_gives_back_what_a_killed_one_reserved(ports):
     run = replace(WANT, port=30000, count=100)
     ports.ensure(run)
@@ -226,3 +249,17 @@ def test_a_reservation_stays_while_another_protocol_needs_it(ports):
     ports.ensure(udp)
     ports.remove(tcp)
     assert Path("/proc/sys/net/ipv4/ip_local_reserved_ports").read_text().strip() == "30050-30149"
+
+
+def test_another_ephemeral_range_can_be_configured():
+    assert PortHolder(range(7000, 7010)).ephemeral_range() == range(7000, 7010)
+
+
+@pytest.mark.parametrize("text", ["", "80", "80-", "-80", "90-80", "0-80", "80-70000", "a-b", "1-2-3"])
+def test_a_range_that_is_none_is_refused(text):
+    with pytest.raises(BadRequest, match="write FIRST-LAST"):
+        parse_port_range(text)
+
+
+def test_a_range_has_both_its_ends():
+    assert parse_port_range("49153-60999") == range(49153, 61000)

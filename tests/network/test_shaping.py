@@ -8,8 +8,9 @@ from dataclasses import replace
 
 import pytest
 
+from netplugin.kernel.traffic.redirects import Redirects
 from netplugin.kernel.traffic.shaping import Shapers
-from netplugin.resources import Shaper, endpoint_ifb, network_ifb
+from netplugin.resources import Redirect, Shaper, endpoint_ifb, network_ifb
 from pluginkit.errors import Conflict, NotFound
 from tests.network.sandboxes import BRIDGE, GATEWAY4, command
 
@@ -20,11 +21,25 @@ MBIT = 1_000_000
 PAYLOAD = 1448 / 1514
 WANT = Shaper("pnv00000002", "pni00000002", 8 * MBIT, 12 * MBIT)
 WANT_NETWORK = Shaper(BRIDGE, "pno1a2b3c4d", 8 * MBIT, 12 * MBIT)
+OF_NETWORK = [Redirect(f"pnv0000000{number}", WANT_NETWORK.ifb, BRIDGE) for number in (2, 3, 4)]
 
 
 @pytest.fixture
 def shapers(netlink):
     return Shapers(netlink)
+
+
+@pytest.fixture
+def shape(netlink, shapers):
+    """Return a function that ensures a shaper and what leads to its queue."""
+    redirects = Redirects(netlink)
+
+    def ensure(want):
+        shapers.ensure(want)
+        for redirect in OF_NETWORK if want.link == BRIDGE else [Redirect(want.link, want.ifb)]:
+            redirects.ensure(redirect)
+
+    return ensure
 
 
 def kernel_view():
@@ -97,16 +112,16 @@ def tcp_rate(sender, receiver, wanted=None):
     return rate
 
 
-def test_what_a_container_sends_and_receives_is_held_to_its_rates(shapers, containers):
+def test_what_a_container_sends_and_receives_is_held_to_its_rates(shape, containers):
     shaped, other, _ = containers
-    shapers.ensure(WANT)
+    shape(WANT)
     assert tcp_rate(shaped, other, 8 * MBIT) == pytest.approx(8 * MBIT, rel=0.1)
     assert tcp_rate(other, shaped, 12 * MBIT) == pytest.approx(12 * MBIT, rel=0.1)
 
 
-def test_other_endpoints_are_as_fast_as_before(shapers, containers):
+def test_other_endpoints_are_as_fast_as_before(shape, containers):
     shaped, other, third = containers
-    shapers.ensure(WANT)
+    shape(WANT)
     held = []
     with stream(shaped, third) as arriving:
         thread = threading.Thread(target=lambda: held.append(received_per_s(arriving, 0.8)))
@@ -141,9 +156,9 @@ def receive_all(into, arrived):
         return
 
 
-def test_datagrams_beyond_the_rate_are_dropped(shapers, containers):
+def test_datagrams_beyond_the_rate_are_dropped(shape, containers):
     shaped, other, _ = containers
-    shapers.ensure(WANT)
+    shape(WANT)
     with datagrams(shaped, other) as (send, arrived):
         start = time.monotonic()
         # Up to twice the rate: 4200 bytes in each pause of 2 ms.
@@ -155,22 +170,22 @@ def test_datagrams_beyond_the_rate_are_dropped(shapers, containers):
     assert len(arrived) * 1442 * 8 < 10 * MBIT
 
 
-def test_a_network_is_held_where_it_meets_the_world(shapers, containers):
+def test_a_network_is_held_where_it_meets_the_world(shape, containers):
     one, other, _ = containers
-    shapers.ensure(WANT_NETWORK)
+    shape(WANT_NETWORK)
     assert tcp_rate(one, Host(), 8 * MBIT) == pytest.approx(8 * MBIT, rel=0.1)
     assert tcp_rate(Host(), other, 12 * MBIT) == pytest.approx(12 * MBIT, rel=0.1)
 
 
-def test_what_endpoints_send_each_other_is_no_concern_of_their_network(shapers, containers):
+def test_what_endpoints_send_each_other_is_no_concern_of_their_network(shape, containers):
     one, other, _ = containers
-    shapers.ensure(WANT_NETWORK)
+    shape(WANT_NETWORK)
     assert tcp_rate(one, other) > 100 * MBIT
 
 
-def test_endpoints_share_the_rate_of_their_network(shapers, containers):
+def test_endpoints_share_the_rate_of_their_network(shape, containers):
     one, other, _ = containers
-    shapers.ensure(WANT_NETWORK)
+    shape(WANT_NETWORK)
     with stream(one, Host()) as first, stream(other, Host()) as second:
         counts = []
         threads = [
@@ -186,25 +201,18 @@ def test_endpoints_share_the_rate_of_their_network(shapers, containers):
     assert 5 * MBIT < sum(counts) < 11 * MBIT
 
 
-def test_a_limit_of_the_network_and_one_of_the_endpoint_hold_together(shapers, containers):
-    shaped, _, _ = containers
-    shapers.ensure(WANT)
-    shapers.ensure(replace(WANT_NETWORK, egress_bits_per_s=4 * MBIT))
-    assert tcp_rate(shaped, Host(), 4 * MBIT) == pytest.approx(4 * MBIT, rel=0.1)
-
-
-def test_a_rate_changes_in_place_and_no_packet_is_lost(shapers, containers):
+def test_a_rate_changes_in_place_and_no_packet_is_lost(shape, containers):
     shaped, other, _ = containers
-    shapers.ensure(WANT)
+    shape(WANT)
     # One datagram in two milliseconds: below every rate, so whatever is lost is lost to a change.
     with datagrams(shaped, other) as (send, arrived):
         for number in range(300):
             send(number.to_bytes(2, "big") + bytes(1000))
             if number % 10 == 0:
-                shapers.ensure(replace(WANT, egress_bits_per_s=(6 + number % 4) * MBIT))
+                shape(replace(WANT, egress_bits_per_s=(6 + number % 4) * MBIT))
             time.sleep(0.002)
     assert [int.from_bytes(datagram[:2], "big") for datagram in arrived] == list(range(300))
-    shapers.ensure(replace(WANT, egress_bits_per_s=4 * MBIT))
+    shape(replace(WANT, egress_bits_per_s=4 * MBIT))
     assert tcp_rate(shaped, other, 4 * MBIT) == pytest.approx(4 * MBIT, rel=0.1)
 
 
@@ -222,21 +230,18 @@ def test_to_ensure_twice_is_to_ensure_once(shapers, containers):
         ("ip", "link", "set", WANT.ifb, "down"),
         ("ip", "link", "set", WANT.ifb, "alias", ""),
         ("tc", "qdisc", "del", "dev", WANT.link, "root"),
-        ("tc", "qdisc", "del", "dev", WANT.link, "ingress"),
         ("tc", "qdisc", "del", "dev", WANT.ifb, "root"),
-        ("tc", "filter", "del", "dev", WANT.link, "ingress"),
     ],
     ids=" ".join,
 )
-def test_drift_is_put_right(shapers, containers, drift):
+def test_drift_is_put_right(shape, containers, drift):
     shaped, other, _ = containers
-    shapers.ensure(WANT)
+    shape(WANT)
     command(*drift)
-    shapers.ensure(WANT)
+    shape(WANT)
     qdiscs = command("tc", "qdisc", "show")
     assert f"qdisc tbf 5059: dev {WANT.link} root refcnt 3 rate 12Mbit burst 15180b" in qdiscs
     assert f"qdisc tbf 5059: dev {WANT.ifb} root refcnt 2 rate 8Mbit burst 15179b" in qdiscs
-    assert f"Egress Redirect to device {WANT.ifb}" in command("tc", "filter", "show", "dev", WANT.link, "ingress")
     assert f"alias pynet shaper of {WANT.link}" in command("ip", "link", "show", WANT.ifb)
     shaped.run("ping", "-c1", "-W2", other.address4)
 
@@ -306,32 +311,6 @@ def test_a_qdisc_of_somebody_else_is_left_alone(shapers, containers):
         shapers.ensure(WANT_NETWORK)
     shapers.remove(WANT_NETWORK)
     assert f"qdisc htb 1: dev {BRIDGE} root" in command("tc", "qdisc", "show")
-
-
-def test_filters_of_somebody_else_are_left_alone(shapers, containers):
-    command("tc", "qdisc", "add", "dev", BRIDGE, "clsact")
-    theirs = (
-        "dev",
-        BRIDGE,
-        "ingress",
-        "prio",
-        "7",
-        "protocol",
-        "ip",
-        "u32",
-        "match",
-        "u32",
-        "0",
-        "0",
-        "classid",
-        "1:1",
-    )
-    command("tc", "filter", "add", *theirs)
-    before = command("tc", "filter", "show", "dev", BRIDGE, "ingress")
-    shapers.ensure(replace(WANT_NETWORK, ingress_bits_per_s=None))
-    shapers.remove(WANT_NETWORK)
-    assert command("tc", "filter", "show", "dev", BRIDGE, "ingress") == before
-    assert f"qdisc clsact ffff: dev {BRIDGE}" in command("tc", "qdisc", "show")
 
 
 def test_a_device_of_somebody_else_is_left_alone(shapers, containers):

@@ -216,10 +216,19 @@ def test_to_end_what_is_not_there_succeeds(engine, method):
     engine.ok(method, **ids())
 
 
+def test_the_ports_that_an_endpoint_got_are_told(engine):
+    engine.create_network()
+    engine.run(port(80))
+    [told] = engine.ok("EndpointOperInfo", **ids())["Value"]["com.docker.network.portmap"]
+    assert (told["Proto"], told["Port"], told["HostIP"]) == (6, 80, "0.0.0.0")
+    assert f":{told['HostPort']} " in sh("ss -lnt")
+    engine.ok("RevokeExternalConnectivity", **ids())
+    assert engine.ok("EndpointOperInfo", **ids())["Value"]["com.docker.network.portmap"] == []
+
+
 def test_swarm_and_discovery_are_answered(engine):
-    assert engine.ok("AllocateNetwork", NetworkID=NETWORK_ID, Options={"a": "b"}, IPv4Data=[]) == {
-        "Options": {"a": "b"}
-    }
+    given = {"anti_spoof": "true"}
+    assert engine.ok("AllocateNetwork", NetworkID=NETWORK_ID, Options=given, IPv4Data=[]) == {"Options": given}
     engine.ok("FreeNetwork", NetworkID=NETWORK_ID)
     engine.ok("DiscoverNew", DiscoveryType=1, DiscoveryData={"Address": "192.0.2.1", "Self": True})
     engine.ok("DiscoverDelete", DiscoveryType=1, DiscoveryData={"Address": "192.0.2.1", "Self": False})
@@ -314,3 +323,17 @@ def test_a_port_of_our_choice_moves_with_the_container_to_another_network(engine
 
 def host_ports(running):
     return {held.port for held in running._ports.owned()}
+
+
+def test_an_endpoint_is_known_under_its_own_network_alone(engine):
+    other = "f" * 64
+    engine.create_network()
+    engine.run(port(80, 8080))
+    assert engine.create_network(other, subnet="10.10.0")[0] == 200
+    text = engine.error("CreateEndpoint", **ids(network_id=other), Interface={"Address": "10.10.0.2/24"}, Options={})
+    assert text == f"cannot create endpoint {ENDPOINT_ID[:12]}: another network has it; delete it there"
+    assert engine.error("Join", **ids(network_id=other), SandboxKey="/x").startswith("cannot use endpoint")
+    for method in ("RevokeExternalConnectivity", "Leave", "DeleteEndpoint"):
+        engine.ok(method, **ids(network_id=other))
+    assert engine.ok("EndpointOperInfo", **ids())["Value"]["com.docker.network.portmap"][0]["HostPort"] == 8080
+    assert engine.ok("EndpointOperInfo", **ids(network_id=other))["Value"]["com.docker.network.portmap"] == []

@@ -8,12 +8,25 @@ from pathlib import Path
 
 import pytest
 
-from pluginkit.command import run
+from pluginkit.command import afterwards, reading, run, writing
 from pluginkit.errors import CommandError
 
 
 def sh(script: str) -> list[str]:
     return ["sh", "-c", script]
+
+
+def test_what_is_run_afterwards_is_run_when_the_block_is_left(tmp_path: Path) -> None:
+    with afterwards(["touch", str(tmp_path / "done")], timeout_s=60):
+        time.sleep(0.2)
+        assert not (tmp_path / "done").exists()
+    assert (tmp_path / "done").exists()
+
+
+def test_what_could_not_be_run_afterwards_is_told_before() -> None:
+    with pytest.raises(CommandError, match="no-such-program"):
+        with afterwards(["no-such-program"], timeout_s=60):
+            pytest.fail("the block was entered")
 
 
 def test_output_and_exit_code_are_returned() -> None:
@@ -124,3 +137,35 @@ def test_only_named_descriptors_are_inherited() -> None:
     finally:
         os.close(reader)
         os.close(writer)
+
+
+def test_a_program_that_is_read() -> None:
+    with reading(["seq", "3"]) as said:
+        assert said.read() == b"1\n2\n3\n"
+    with pytest.raises(CommandError, match=r"cannot run ls: .*No such file"):
+        with reading(["ls", "/no/such"]) as said:
+            assert said.read() == b""
+    with pytest.raises(CommandError, match="is the package that holds it installed"):
+        with reading(["no-such-program"]):
+            pass
+
+
+def test_a_program_that_is_written_to(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with writing(["tee", str(out)]) as into:
+        into.write(b"written")
+    assert out.read_bytes() == b"written"
+    with pytest.raises(CommandError, match="had enough"):
+        with writing(["sh", "-c", "echo had enough >&2; exit 3"]) as into:
+            into.write(bytes(100 << 20))
+    with writing(["sh", "-c", "cat >/dev/null; echo by the way >&2"]) as into:
+        into.write(b"x")
+    with pytest.raises(CommandError, match="by the way"):
+        with writing(["sh", "-c", "cat >/dev/null; echo by the way >&2"], silent=True) as into:
+            into.write(b"x")
+
+
+def test_a_program_is_killed_with_what_it_was_run_for() -> None:
+    with pytest.raises(KeyError):
+        with reading(["sleep", "1000000"]):
+            raise KeyError

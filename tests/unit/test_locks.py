@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
@@ -157,3 +158,66 @@ def test_many_threads_never_meet_in_one_key() -> None:
     with ThreadPoolExecutor(24) as pool:
         list(pool.map(work, range(24)))
     assert rounds == 48
+
+
+def test_several_keys_are_taken_at_once_or_not_at_all(hold: Callable[[AbstractContextManager[None]], Holder]) -> None:
+    locks = Locks(timeout_s=0.2)
+    other = hold(locks.hold("b"))
+    assert other.has_it.wait(PATIENCE_S)
+    with pytest.raises(Unavailable, match="cannot start on a and b"), locks.hold("a", "b"):
+        pass
+    with locks.hold("a"):
+        pass
+    other.release()
+    with locks.hold("a", "b"):
+        for key in "ab":
+            with pytest.raises(Unavailable), locks.hold(key):
+                pass
+    with locks.hold("a", "a"), pytest.raises(Unavailable), locks.hold("a"):
+        pass
+    with locks.hold_all():
+        pass
+
+
+def test_what_is_lent_comes_back_however_late(hold) -> None:
+    locks = Locks(timeout_s=0.05)
+    lent, back = threading.Event(), threading.Event()
+
+    def lend() -> None:
+        with locks.hold("a", "b"):
+            with locks.lend("a"):
+                lent.set()
+                assert back.wait(PATIENCE_S)
+            with pytest.raises(Unavailable), locks.hold("a"):
+                pass
+
+    with ThreadPoolExecutor(1) as pool:
+        lender = pool.submit(lend)
+        assert lent.wait(PATIENCE_S)
+        with pytest.raises(Unavailable), locks.hold("b"):
+            pass
+        other = hold(locks.hold("a"))
+        assert other.has_it.wait(PATIENCE_S)
+        back.set()
+        time.sleep(0.2)
+        assert not lender.done()
+        other.release()
+        lender.result(PATIENCE_S)
+    with locks.hold_all():
+        pass
+
+
+def test_who_holds_one_key_for_long_keeps_others_out_of_theirs_for_a_turn_alone(hold) -> None:
+    locks = Locks(timeout_s=PATIENCE_S, turn_s=0.2)
+    slow = hold(locks.hold("slow"))
+    assert slow.has_it.wait(PATIENCE_S)
+    everything = hold(locks.hold_all())
+    assert waits(everything)
+    for _ in range(3):
+        before = time.monotonic()
+        with locks.hold("quick"):
+            assert time.monotonic() - before < 2
+        assert not everything.has_it.is_set()
+        time.sleep(0.25)
+    slow.release()
+    assert everything.has_it.wait(PATIENCE_S)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import re
+from pathlib import Path
+
 from prometheus_client.parser import text_string_to_metric_families
 
 from pluginkit.errors import Conflict
@@ -29,6 +33,30 @@ def test_requests_are_counted_by_method_and_outcome_and_timed() -> None:
     assert seen["pynet_requests_total{method=NetworkDriver.Join,outcome=bug}"] == 1
     assert seen["pynet_request_seconds_count{method=NetworkDriver.Join}"] == 3
     assert seen["pynet_request_seconds_bucket{le=0.003,method=NetworkDriver.Join}"] == 1
+
+
+def test_failures_are_counted_by_method_and_reason() -> None:
+    metrics = Metrics("pynet")
+    for reason in ("Conflict", "Conflict", "BadRequest"):
+        metrics.failed("NetworkDriver.Join", reason)
+    seen = samples(metrics)
+    assert seen["pynet_failures_total{method=NetworkDriver.Join,reason=Conflict}"] == 2
+    assert seen["pynet_failures_total{method=NetworkDriver.Join,reason=BadRequest}"] == 1
+
+
+def test_the_dashboard_asks_for_what_there_is() -> None:
+    dashboard = (Path(__file__).parents[2] / "docs" / "examples" / "grafana.json").read_text()
+    asked = [target["expr"] for panel in json.loads(dashboard)["panels"] for target in panel["targets"]]
+    known: set[str] = set()
+    for plugin in ("pynet", "pyvol"):
+        metrics = Metrics(plugin)
+        metrics.answered("m", "ok", 1.0)
+        metrics.failed("m", "Conflict")
+        known |= {name.partition("{")[0] for name in samples(metrics)}
+    # What pyvol's app measures of its disk: tests/volume sees them told.
+    known |= {"pyvol_disk_available_bytes", "pyvol_volumes_growth_bytes"}
+    assert {name for expr in asked for name in re.findall(r"\bpy(?:net|vol)_\w+", expr)} <= known
+    assert len(asked) > 10
 
 
 def test_reconciles_add_up_and_failures_are_those_of_the_last() -> None:

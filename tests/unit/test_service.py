@@ -186,6 +186,18 @@ def test_a_slow_caller_is_answered_when_it_has_finished(plugin: PluginProcess) -
     assert answer.endswith(b'{"Text":"x"}')
 
 
+def test_more_callers_that_never_finish_than_there_are_threads_are_hung_up_on(plugin: PluginProcess) -> None:
+    waiting = [plugin.connect() for _ in range(70)]
+    for client in waiting:
+        half_a_body(client)
+    started = time.monotonic()
+    assert plugin.call("Tiny.Echo", {"Text": "x"}) == {"Text": "x"}
+    assert time.monotonic() - started < 20
+    for client in waiting:
+        client.close()
+    assert "Traceback" not in plugin.log()
+
+
 def test_a_caller_that_closes_its_sending_half_gets_its_answer(plugin: PluginProcess) -> None:
     with plugin.connect() as client:
         client.sendall(b'POST /Tiny.Echo HTTP/1.1\r\nHost: x\r\nContent-Length: 12\r\n\r\n{"Text":"x"}')

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from pluginkit.errors import StateError, Unavailable
-from pluginkit.store import Kind, Migration, Store, create_tables
+from pluginkit.store import VERSION, Kind, Migration, Store, create_tables
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,8 @@ def test_a_new_file_gets_every_migration(path: Path) -> None:
 def test_a_newer_schema_is_refused_and_not_touched(filled: Path) -> None:
     Store(filled, [KIND], migrations=(create_tables, add_colour)).close()
     before = filled.read_bytes()
-    with pytest.raises(StateError, match=r"schema 2 is newer than this version's 1; install the version that wrote it"):
+    message = rf"schema 2 is newer than the 1 of this version, {re.escape(VERSION)}; install {re.escape(VERSION)} again"
+    with pytest.raises(StateError, match=message):
         Store(filled, [KIND])
     assert filled.read_bytes() == before
 

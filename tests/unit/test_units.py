@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-UNITS = ROOT / "plugin-configs" / "systemd"
+UNITS = {unit.name: unit for package in ("netplugin", "volplugin") for unit in (ROOT / package / "systemd").iterdir()}
+PYRUN = ROOT / "runtime" / "systemd" / "pyrun.service"
 PLUGINS = ("pynet", "pyvol")
 # Each of them gives the service a mount namespace of its own. Source: systemd.exec(5).
 OWN_MOUNTS = re.compile(
@@ -24,7 +25,7 @@ OWN_MOUNTS = re.compile(
 def settings(unit: str) -> dict[str, list[str]]:
     """Return the values of each setting, whatever its section."""
     found: dict[str, list[str]] = {}
-    for name, value in re.findall(r"^(\w+)=(.*)$", (UNITS / unit).read_text(), re.MULTILINE):
+    for name, value in re.findall(r"^(\w+)=(.*)$", UNITS[unit].read_text(), re.MULTILINE):
         found.setdefault(name, []).append(value)
     return found
 
@@ -42,11 +43,11 @@ def help_of(command: list[str]) -> str:
 
 
 def test_systemd_reads_them(tmp_path: Path) -> None:
-    names = [f"{plugin}.{kind}" for plugin in PLUGINS for kind in ("service", "socket")]
-    assert sorted(path.name for path in UNITS.iterdir()) == sorted(names)
+    names = [*(f"{plugin}.{kind}" for plugin in PLUGINS for kind in ("service", "socket")), "pynet-mirror.service"]
+    assert sorted(UNITS) == sorted(names)
     for name in names:
         # The plugins need not be installed where this is run; any program will do.
-        text = re.sub(r"^ExecStart=\w+", "ExecStart=true", (UNITS / name).read_text(), flags=re.MULTILINE)
+        text = re.sub(r"^ExecStart=\w+", "ExecStart=true", UNITS[name].read_text(), flags=re.MULTILINE)
         (tmp_path / name).write_text(text)
     verify = ["systemd-analyze", "verify", "--man=no", *(str(tmp_path / name) for name in names)]
     done = subprocess.run(verify, capture_output=True, text=True, check=False)
@@ -67,13 +68,32 @@ def test_the_command_exists_and_its_defaults_fit(plugin: str) -> None:
         assert "docker.service" in unit["Before"]
 
 
+def test_the_mirrors_command_exists_and_has_no_right_but_to_speak() -> None:
+    mirror = settings("pynet-mirror.service")
+    assert mirror["ExecStart"] == ["pynet mirror"]
+    assert mirror["EnvironmentFile"] == settings("pynet.service")["EnvironmentFile"]
+    assert mirror["CapabilityBoundingSet"] == [""]
+    assert "PYNET_CLUSTER" in help_of(["pynet", "mirror"])
+
+
 def test_pyvols_mounts_reach_the_host() -> None:
-    assert OWN_MOUNTS.findall((UNITS / "pyvol.service").read_text()) == []
-    assert OWN_MOUNTS.findall((UNITS / "pynet.service").read_text()) != []
+    assert OWN_MOUNTS.findall(UNITS["pyvol.service"].read_text()) == []
+    assert OWN_MOUNTS.findall(UNITS["pynet.service"].read_text()) != []
 
 
 @pytest.mark.parametrize("plugin", PLUGINS)
 def test_the_settings_in_the_operators_guide_are_those_of_the_program(plugin: str) -> None:
     variable = re.compile(rf"\b{plugin.upper()}_[A-Z_]+\b")
     guide = (ROOT / "docs" / "operating.md").read_text()
-    assert set(variable.findall(guide)) == set(variable.findall(help_of([plugin, "serve"])))
+    assert set(variable.findall(guide)) == set(variable.findall(help_of([plugin]) + help_of([plugin, "serve"])))
+
+
+def test_pyruns_containers_outlive_its_service_and_see_its_mounts(tmp_path: Path) -> None:
+    text = PYRUN.read_text()
+    (tmp_path / PYRUN.name).write_text(re.sub(r"^ExecStart=\w+", "ExecStart=true", text, flags=re.MULTILINE))
+    verify = ["systemd-analyze", "verify", "--man=no", str(tmp_path / PYRUN.name)]
+    done = subprocess.run(verify, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert {"KillMode=process", "Delegate=yes", "ExecStart=pyrun serve"} <= set(text.splitlines())
+    assert OWN_MOUNTS.findall(text) == []
+    assert "default: /var/lib/pyrun]" in " ".join(help_of(["pyrun", "serve"]).split())

@@ -12,13 +12,17 @@ from pathlib import Path
 
 import pytest
 
+from tests.serving import until
 from tests.volume.machine import Machine
 from volplugin.kernel.backing import BackingFiles
+from volplugin.kernel.encryption.keys import Keys
 from volplugin.kernel.filesystem import Filesystems
 from volplugin.kernel.loopdev import LoopDevices
+from volplugin.kernel.mountinfo import Table
 from volplugin.kernel.mounts import Mounts, claim_root
 from volplugin.kernel.sources import SourceDirectories
 from volplugin.kernel.usage import Usage
+from volplugin.resources import POOL_MOUNTS
 
 CLONE_FS = 0x200
 CLONE_NEWNS = 0x20000
@@ -39,7 +43,8 @@ def attached_below(directory: Path) -> list[str]:
     """Return the loop devices on files below `directory`."""
     devices = subprocess.run(["losetup", "--json", "--list"], capture_output=True, text=True, check=True).stdout
     found = json.loads(devices)["loopdevices"] if devices else []
-    return [device["name"] for device in found if device["back-file"].startswith(f"{directory}/")]
+    # One that is being detached has no file any more.
+    return [device["name"] for device in found if (device["back-file"] or "").startswith(f"{directory}/")]
 
 
 def mounted_below(directory: Path) -> list[str]:
@@ -64,7 +69,9 @@ def mount_namespace(tmp_path: Path) -> Iterator[None]:
             raise OSError(ctypes.get_errno(), "setns")
         os.close(home)
         for device in attached_below(tmp_path):
-            subprocess.run(["losetup", "--detach", device], check=True)
+            # It may be detaching itself just now, for the namespace's end unmounts what the test left.
+            subprocess.run(["losetup", "--detach", device], stderr=subprocess.DEVNULL, check=False)
+        until(lambda: attached_below(tmp_path) == [], "the loop devices to be released")
 
 
 class Kernel:
@@ -78,12 +85,17 @@ class Kernel:
         claim_root(self.mount_root)
         self.devices = LoopDevices(self.volumes)
         self.files = BackingFiles(self.volumes, self.devices)
-        self.filesystems = Filesystems()
+        self.keys = Keys((directory / "keys",))
+        self.filesystems = Filesystems(self.devices, self.keys)
         self.sources = SourceDirectories((self.allowed,))
-        self.mounts = Mounts(self.mount_root, self.devices, self.sources)
-        self.usage = Usage(self.volumes, self.devices)
+        self.table = Table()
+        pools = self.volumes / POOL_MOUNTS
+        self.mounts = Mounts(self.mount_root, pools, self.devices, self.sources, self.keys, self.table)
+        self.usage = Usage(self.devices, self.keys)
 
 
 @pytest.fixture
-def kernel(mount_namespace: None, tmp_path: Path) -> Kernel:
-    return Kernel(tmp_path)
+def kernel(mount_namespace: None, tmp_path: Path) -> Iterator[Kernel]:
+    kernel = Kernel(tmp_path)
+    yield kernel
+    kernel.table.close()

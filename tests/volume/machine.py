@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import errno
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +15,45 @@ from pluginkit.errors import KernelError
 from pluginkit.reconcile import Kernel, Resource
 from tests.crash.fake_kernel import FakeKernel, Key, Steps
 from tests.crash.world import MortalStore
-from volplugin.driver import ATTACHMENT, VOLUME, VolumeDriver
+from volplugin.admin.driver import AdminDriver
+from volplugin.archive.driver import ArchiveDriver
+from volplugin.driver import VolumeDriver
+from volplugin.instants.driver import InstantDriver
+from volplugin.kernel.upkeep.checking import Checking
+from volplugin.options import DEFAULT_SIZE_BYTES
 from volplugin.plan import Layout
-from volplugin.records import Attachment, Volume
-from volplugin.resources import BackingFile, BindMount, Filesystem, LoopDevice, Mount, SourceDirectory
+from volplugin.records import Attachment, Snapshot, Trashed, Volume
+from volplugin.resources import (
+    BackingFile,
+    BindMount,
+    Filesystem,
+    LoopDevice,
+    Mount,
+    Restoration,
+    SnapshotFile,
+    SourceDirectory,
+    StagedImage,
+    TrashedImage,
+)
+from volplugin.upkeep.driver import UpkeepDriver
+from volplugin.volumes import ALL, ATTACHMENT, SNAPSHOT, TRASH, VOLUME, Policy, Volumes
 from volplugin.wire import CreateRequest, MountRequest, VolumeRequest
 
 LAYOUT = Layout(Path("/state/volumes"), Path("/state/mnt"))
-RESOURCES = (BackingFile, Filesystem, LoopDevice, SourceDirectory, Mount, BindMount)
+POLICY = Policy(DEFAULT_SIZE_BYTES)
+RESOURCES = (
+    StagedImage,
+    TrashedImage,
+    BackingFile,
+    Filesystem,
+    SnapshotFile,
+    Restoration,
+    LoopDevice,
+    SourceDirectory,
+    Mount,
+    BindMount,
+)
+LASTING = (TrashedImage, BackingFile, Filesystem, SnapshotFile, Restoration, SourceDirectory)
 
 
 def needs(resource: Resource) -> Iterable[Key]:
@@ -27,6 +61,10 @@ def needs(resource: Resource) -> Iterable[Key]:
     match resource:
         case Filesystem():
             return [("backing file", str(resource.path.parent))]
+        case SnapshotFile():
+            return [("filesystem", str(resource.origin.path))] if resource.may_create else []
+        case Restoration():
+            return [("filesystem", str(resource.path))]
         case LoopDevice():
             return [("filesystem", str(resource.path))]
         case Mount():
@@ -40,7 +78,7 @@ class VolumeKernel(FakeKernel):
     """The fake kernel, which has this much of a backing file's nature: it may be made only while the volume is new."""
 
     def ensure(self, want: Resource) -> None:
-        if isinstance(want, BackingFile) and want.key not in self.objects and not want.may_create:
+        if isinstance(want, BackingFile) and want.key not in self.objects and not (want.may_create or want.trash):
             raise KernelError("use", str(want.path), errno.ENOENT)
         super().ensure(want)
 
@@ -68,18 +106,33 @@ class Machine:
         self.containers: dict[str, str] = {}
         self.asked = 0
         self.disk_bytes = 1 << 50
+        self.allocated_bytes = 0
+        self.reflinks = False
+        self.trash = timedelta()
+        self._starts = 0
+        self.now: datetime | None = None
         self.start()
 
     def start(self) -> None:
         """The plugin runs and has reconciled."""
-        self.store = MortalStore(self._file, (VOLUME, ATTACHMENT), self.steps)
+        self.store = MortalStore(self._file, ALL, self.steps)
         kernels = dict(self.kernel.kernels(RESOURCES))
-        for lasting in (BackingFile, Filesystem, SourceDirectory):
+        for lasting in LASTING:
             kernels[lasting] = Unlisted(kernels[lasting])
-        self.driver = VolumeDriver(
-            self.store, LAYOUT, kernels, self, engine=lambda: self.engine, engine_runs=self.running.__contains__
-        )
+        self.running.discard(f"pyvol-{self._starts}")
+        self._starts += 1
+        self.running.add(own := f"pyvol-{self._starts}")
+        policy = replace(POLICY, trash=self.trash)
+        volumes = Volumes(self.store, LAYOUT, kernels, self, policy, self.running.__contains__, lambda: own)
+        self.driver = VolumeDriver(volumes, engine=lambda: self.engine)
+        self.admin = AdminDriver(volumes, self.driver.locks, self, self.clock)
+        self.archives = ArchiveDriver(volumes, self.driver.locks)
+        self.instants = InstantDriver(volumes, self.driver.locks, self, self.admin, self.clock)
+        self.upkeep = UpkeepDriver(volumes, self.driver.locks, Checking())
         self.driver.reconcile()
+
+    def clock(self) -> datetime:
+        return self.now or datetime.now(UTC)
 
     def restart(self) -> None:
         """The plugin was killed and runs again."""
@@ -93,7 +146,7 @@ class Machine:
         with sqlite3.connect(self._file) as connection:
             connection.execute("UPDATE fact SET value = 'an earlier boot'")
         connection.close()
-        lasting = (BackingFile, Filesystem)
+        lasting = (BackingFile, Filesystem, SnapshotFile)
         self.kernel.objects = {key: have for key, have in self.kernel.objects.items() if isinstance(have, lasting)}
         self.containers.clear()
         self.kill_engine()
@@ -116,14 +169,43 @@ class Machine:
             raise KernelError("look at", str(mount.path), errno.ENOENT)
         return {}
 
-    def available(self) -> int:
+    def is_there(self, disk: Path) -> bool:
+        return ("mount", str(disk.parent)) in self.kernel.objects
+
+    def available(self, disk: Path) -> int:
         return self.disk_bytes
 
     def allocated(self, mount: Mount | BindMount) -> int:
+        return self.allocated_bytes
+
+    def check_key(self, mount: Mount | BindMount) -> None:
+        """Keys are for the real kernel."""
+
+    def has_reflinks(self, disk: Path) -> bool:
+        return self.reflinks
+
+    def trim(self, mount: Mount) -> int:
+        self.steps.take(KernelError("trim", str(mount.target), errno.EIO))
+        assert mount.key in self.kernel.objects
         return 0
 
-    def volumes(self) -> list[str]:
-        return [have.path.parent.name for have in self.kernel.objects.values() if isinstance(have, Filesystem)]
+    def shrink(self, mount: Mount, size: int) -> None:
+        self.steps.take(KernelError("shrink", str(mount.target), errno.EIO))
+        assert mount.key in self.kernel.objects
+
+    @contextmanager
+    def together(self, targets: Sequence[Path], timeout_s: float) -> Iterator[None]:
+        error = KernelError("freeze", " ".join(map(str, targets)), errno.EIO)
+        self.steps.take(error)
+        yield
+        self.steps.take(error)
+
+    def volumes(self, disk: Path) -> list[str]:
+        return [
+            have.path.parent.name
+            for have in self.kernel.objects.values()
+            if isinstance(have, Filesystem) and have.path.parents[1] == disk
+        ]
 
     # The engine's verbs, in short.
 
@@ -158,9 +240,18 @@ class Machine:
             assert not row.pending
             volumes[row.id] = row.current
             wanted += LAYOUT.plan_volume(row.current, None)
+        for snapshot in self.store.rows(SNAPSHOT):
+            assert isinstance(snapshot.current, Snapshot)
+            assert snapshot.current.created_at is not None
+            assert not snapshot.pending
+            wanted += LAYOUT.plan_snapshot(snapshot.current, volumes[snapshot.parent])
         for attached in self.store.rows(ATTACHMENT):
             assert isinstance(attached.current, Attachment)
             assert not attached.pending
             wanted += LAYOUT.plan_attachment(attached.current, volumes[attached.parent])
+        for trashed in self.store.rows(TRASH):
+            assert isinstance(trashed.current, Trashed)
+            assert not trashed.pending
+            wanted += LAYOUT.plan_trashed(trashed.current, None)
         assert self.kernel.objects == {want.key: want for want in wanted}
         assert self.names() == sorted(volumes)

@@ -26,12 +26,18 @@ def test_what_is_on_the_disk_already_is_not_counted_again() -> None:
     ],
 )
 def test_the_policy_decides(policy: Overcommit, available: int, fits: bool) -> None:
-    claims = [Claim(4 * GIB, GIB)]
+    def growth_bytes() -> int:
+        return 3 * GIB
+
     if fits:
-        check(policy, available, claims, "v", 2 * GIB)
+        check(policy, available, [4 * GIB], growth_bytes, "v", 2 * GIB)
     else:
-        with pytest.raises(Exhausted, match=r"^cannot create v with 2GiB: .* may still grow by 3\.0GiB; "):
-            check(policy, available, claims, "v", 2 * GIB)
+        with pytest.raises(Exhausted, match=r"^cannot give v 2GiB: .* may still grow by 3\.0GiB; "):
+            check(policy, available, [4 * GIB], growth_bytes, "v", 2 * GIB)
+
+
+def test_where_their_sizes_fit_no_volume_is_looked_at() -> None:
+    check(NEVER, 6 * GIB, [4 * GIB], lambda: pytest.fail("looked at"), "v", 2 * GIB)
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,9 @@ import pytest
 from pluginkit import wire
 from pluginkit.errors import BadRequest, Conflict, Exhausted, KernelError, NotFound, PluginError, Unavailable
 from pluginkit.reconcile import Outcome
-from tests.volume.machine import Machine
-from volplugin.driver import VOLUME
+from tests.volume.machine import LAYOUT, Machine
+from volplugin.admin.wire import DiskAnswer
+from volplugin.volumes import VOLUME
 from volplugin.wire import CreateRequest, VolumeRequest
 
 
@@ -95,7 +96,7 @@ def test_get_says_what_is_known(machine: Machine) -> None:
     machine.mount("v", "c1")
     machine.mount("v", "c1")
     answer = wire.encode(machine.driver.get(VolumeRequest("v"))).decode()
-    assert '"Status":{"backend":"loop","size":"64MiB","fs":"ext4","mounts":{"c1":2}}' in answer
+    assert '"Status":{"backend":"loop","size":"64MiB","fs":"ext4","mounts":{"c1":2},' in answer
     assert '"Mountpoint":"/state/mnt/v/_data"' in answer
     created = machine.driver.get(VolumeRequest("v")).Volume.CreatedAt
     assert f'"CreatedAt":"{created:%Y-%m-%dT%H:%M:%SZ}"' in answer
@@ -247,7 +248,7 @@ def test_data_without_a_record_is_left_alone(machine: Machine, caplog: pytest.Lo
     with sqlite3.connect(machine._file) as connection:
         connection.execute("DELETE FROM record WHERE id = 'v'")
     connection.close()
-    assert machine.volumes() == ["v", "w"]
+    assert machine.volumes(LAYOUT.disk("")) == ["v", "w"]
     machine.driver.reconcile()
     assert "there is data of a volume v that no record knows" in caplog.text
 
@@ -297,10 +298,10 @@ def test_the_records_are_in_the_file(machine: Machine) -> None:
 def test_what_does_not_fit_on_the_disk_is_refused_and_leaves_nothing(machine: Machine) -> None:
     machine.disk_bytes = 3 << 30
     machine.create("v", size="2G")
-    with pytest.raises(Exhausted, match=r"w with 2GiB: the disk has 3\.0GiB available, .* grow by 2\.0GiB"):
+    with pytest.raises(Exhausted, match=r"w 2GiB: the disk has 3\.0GiB available, .* grow by 2\.0GiB"):
         machine.create("w", size="2G")
     assert machine.names() == ["v"]
-    assert machine.driver.disk() == (3 << 30, 2 << 30)
+    assert machine.admin.inspect_disk() == DiskAnswer(3 << 30, 2 << 30, 0)
     machine.create("w", size="1G")
     machine.create("b", backend="bind", source="/srv")
     machine.remove("v")

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import subprocess
 from pathlib import Path
+
+import pytest
 
 from volplugin.kernel import mountinfo
 from volplugin.kernel.mountinfo import Mounted
@@ -35,6 +39,30 @@ def test_the_topmost_mount_is_what_is_visible() -> None:
     mounts = mountinfo.parse(TEXT)
     assert mountinfo.top(mounts, Path("/mnt/a")) == Mounted("7:2", "/", "/mnt/a")
     assert mountinfo.top(mounts, Path("/mnt")) is None
+
+
+@pytest.mark.usefixtures("mount_namespace")
+@pytest.mark.parametrize("name", ["v", "with space", "tab\tand\\more", "half"])
+def test_a_table_knows_what_changes(tmp_path: Path, name: str) -> None:
+    with contextlib.closing(mountinfo.Table()) as table:
+        follow(table, tmp_path, name)
+
+
+def follow(table: mountinfo.Table, tmp_path: Path, name: str) -> None:
+    assert table.at(tmp_path / name) is None
+    for other in (name, f"{name}-longer"):
+        (tmp_path / other).mkdir()
+        subprocess.run(["mount", "-t", "tmpfs", other, tmp_path / other], check=True)
+    found = table.at(tmp_path / name)
+    assert found == mountinfo.top(mountinfo.read(), tmp_path / name)
+    assert found is not None
+    subprocess.run(["mount", "-t", "tmpfs", "above", tmp_path / name], check=True)
+    above = table.at(tmp_path / name)
+    assert above is not None
+    assert above.device != found.device
+    for left in (found, None):
+        subprocess.run(["umount", tmp_path / name], check=True)
+        assert table.at(tmp_path / name) == left
 
 
 def test_a_btrfs_is_known_by_its_loop_device() -> None:

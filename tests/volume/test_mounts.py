@@ -163,6 +163,24 @@ def test_a_mount_below_a_shared_one_reaches_other_namespaces(kernel: Kernel, wan
         assert is_released(kernel, want)
 
 
+def test_a_process_in_a_copy_of_a_shared_mount_keeps_it_busy_and_is_named(
+    kernel: Kernel, want: Mount, tmp_path: Path
+) -> None:
+    """As where a managed plugin's mounts are propagated to: the host knows them by another path."""
+    subprocess.run(["mount", "--bind", kernel.mount_root, kernel.mount_root], check=True)
+    subprocess.run(["mount", "--make-shared", kernel.mount_root], check=True)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    with namespace("--propagation", "unchanged") as other:
+        run(other, f"mount --rbind {kernel.mount_root} {elsewhere}")
+        kernel.mounts.ensure(want)
+        run(other, f"cd {elsewhere / want.target.name / want.tree}")
+        with pytest.raises(KernelError, match=rf"EBUSY.*in use by process {other.pid} \(sh\)"):
+            kernel.mounts.remove(want)
+    kernel.mounts.remove(want)
+    assert is_released(kernel, want)
+
+
 def test_a_process_in_a_copy_keeps_the_device_and_is_named(
     kernel: Kernel, want: Mount, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from volplugin.options import (
     Loop,
     describe_options,
     differing,
+    parse_changes,
     parse_options,
     shown,
 )
@@ -68,6 +70,7 @@ def test_without_options_a_volume_is_a_filesystem_of_the_default_size() -> None:
 def test_every_option_is_taken() -> None:
     both = {"mount_opts": "noatime, nodev,noexec", "ro": "true", "uid": "5", "gid": "6", "mode": "1777"}
     loop = {"size": "128M", "fs": "btrfs", "sparse": "false", "sector": "512", "mkfs_opts": "-m single  -L 'data'"}
+    loop["from"] = "w@s"
     assert parse_options({"backend": "loop", **loop, **both}, GIB) == Loop(
         size=128 << 20,
         fs="btrfs",
@@ -79,6 +82,7 @@ def test_every_option_is_taken() -> None:
         uid=5,
         gid=6,
         mode=0o1777,
+        origin="w@s",
     )
     bind = {"source": "/srv/data", "create": "true", "subdir_per_volume": "true"}
     assert parse_options({"backend": "bind", **bind, **both}, GIB) == Bind(
@@ -91,7 +95,103 @@ def test_every_option_is_taken() -> None:
         gid=6,
         mode=0o1777,
     )
-    assert {*loop, *bind, *both, "backend"} == {option.key for option in OPTIONS}
+    assert parse_options({"reserve": "5", "label.a/b": "x=1", "label.Z": "ü"}, GIB) == Loop(
+        size=GIB, fs="ext4", sector=4096, reserve=5, labels=(("Z", "ü"), ("a/b", "x=1"))
+    )
+    key = {"encrypt": "true", "key_file": "/keys//v"}
+    assert parse_options(key, GIB) == Loop(size=GIB, fs="ext4", sector=4096, encrypt=True, key_file="/keys/v")
+    command = parse_options({"encrypt": "true", "key_cmd": "/keys/get  v 'a b'"}, GIB)
+    assert command == Loop(size=GIB, fs="ext4", sector=4096, encrypt=True, key_cmd=("/keys/get", "v", "a b"))
+    assert parse_options(shown(command), GIB) == command
+    assert parse_options({"pool": "fast"}, GIB) == Loop(size=GIB, fs="ext4", sector=4096, pool="fast")
+    others = {"backend", "reserve", "label.*", "key_cmd", "pool"}
+    assert {*loop, *bind, *both, *key, *others} == {option.key for option in OPTIONS}
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"reserve": "51"}, "reserve=51: it takes a number from 0 to 50"),
+        ({"reserve": "-1"}, "reserve=-1: it takes"),
+        ({"reserve": "5", "fs": "xfs"}, "only ext4 keeps something for root"),
+        ({"reserve": "5", "mkfs_opts": "-m 1"}, "they say the same"),
+        ({"label.": "x"}, "label.=x: it takes 1 to 255 printable characters, after a name"),
+        ({"label.a b": "x"}, "label.a b=x: it takes"),
+        ({"label.a": ""}, "label.a=: it takes"),
+        ({"label.a": "x\n"}, "it takes 1 to 255 printable"),
+        ({"label.a": "x" * 256}, "it takes 1 to 255 printable"),
+        ({"label": "x"}, "there is no such option"),
+    ],
+)
+def test_what_is_no_label_and_no_reserve(given: dict[str, str], said: str) -> None:
+    with pytest.raises(BadRequest, match=re.escape(said)):
+        parse_options(given, GIB)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"encrypt": "true"}, "give -o key_file=PATH or -o key_cmd=PROGRAM, where does the key come from?"),
+        ({"encrypt": "true", "key_file": "/k", "key_cmd": "/c"}, "one of the two says where the key comes from"),
+        ({"encrypt": "true", "key_file": "/k", "fs": "xfs"}, "with fs=xfs: only ext4 encrypts; leave out -o fs"),
+        ({"encrypt": "true", "key_file": "/k", "mkfs_opts": "-O ^encrypt"}, "they say the opposite"),
+        ({"encrypt": "true", "key_file": "k"}, "key_file=k: it takes an absolute path"),
+        ({"encrypt": "true", "key_file": "/a/../k"}, "it takes an absolute path"),
+        ({"encrypt": "true", "key_cmd": "get v"}, "key_cmd=get v: it takes an absolute path"),
+        ({"encrypt": "true", "key_cmd": "/get 'v"}, "it takes an absolute path"),
+        ({"encrypt": "true", "key_cmd": "/get 'v\n'"}, "it takes an absolute path"),
+        ({"encrypt": "yes", "key_file": "/k"}, "encrypt=yes: it takes true or false"),
+        ({"key_file": "/k"}, "cannot use -o key_file without -o encrypt=true: nothing is encrypted with it"),
+        ({"key_cmd": "/c"}, "cannot use -o key_cmd without -o encrypt=true"),
+        ({"backend": "bind", "source": "/srv", "encrypt": "true"}, "cannot use -o encrypt=true with backend=bind"),
+    ],
+)
+def test_what_is_said_of_encryption_goes_together(given: dict[str, str], said: str) -> None:
+    with pytest.raises(BadRequest, match=re.escape(said)):
+        parse_options(given, GIB)
+
+
+def test_a_clone_is_encrypted_as_its_origin_and_a_key_may_move() -> None:
+    volume = parse_options({"encrypt": "true", "key_file": "/k"}, GIB)
+    clone = parse_options({"from": "v"}, GIB, volume)
+    assert shown(clone) == shown(volume) | {"from": "v"}
+    with pytest.raises(BadRequest, match="cannot use -o encrypt with -o from=v: it is as it is in that volume"):
+        parse_options({"from": "v", "encrypt": "false", "key_file": "/k"}, GIB, volume)
+    assert shown(parse_changes({"key_file": "", "key_cmd": "/c"}, volume))["key_cmd"] == "/c"
+    with pytest.raises(BadRequest, match="where does the key come from"):
+        parse_changes({"key_file": ""}, volume)
+    with pytest.raises(BadRequest, match="cannot change -o encrypt: it is as it was made"):
+        parse_changes({"encrypt": ""}, volume)
+
+
+def test_labels_are_shown_and_compared_one_by_one() -> None:
+    volume = parse_options({"label.a": "1", "label.b": "2"}, GIB)
+    assert shown(volume)["label.b"] == "2"
+    assert parse_options(shown(volume), GIB) == volume
+    assert differing(volume, parse_options({"label.a": "1", "label.b": "3", "ro": "true"}, GIB)) == ["ro", "label.b"]
+    assert isinstance(volume, Loop)
+    assert parse_options({"from": "v"}, GIB, volume).labels == (), "a clone is another volume"
+
+
+def test_what_may_change_later() -> None:
+    volume = parse_options({"label.a": "1", "ro": "true", "mount_opts": "noatime"}, GIB)
+    changed = parse_changes({"label.a": "", "label.b": "2", "ro": "", "reserve": "3"}, volume)
+    before = shown(volume)
+    assert (before.pop("label.a"), before.pop("ro")) == ("1", "true")
+    assert shown(changed) == before | {"label.b": "2", "reserve": "3"}
+    with pytest.raises(
+        BadRequest, match="cannot change -o size: it is as it was made; pyvol resize changes it; what can"
+    ):
+        parse_changes({"size": "2G"}, volume)
+    for key in ("fs", "from", "mkfs_opts", "uid", "sector", "backend", "device"):
+        with pytest.raises(
+            BadRequest, match=f"cannot change -o {key}: it is as it was made; what can be changed: sparse"
+        ):
+            parse_changes({key: ""}, volume)
+    bind = parse_options({"backend": "bind", "source": "/srv"}, GIB)
+    assert shown(parse_changes({"ro": "true", "label.a": "1"}, bind))["label.a"] == "1"
+    with pytest.raises(BadRequest, match="cannot use -o reserve=5 with backend=bind"):
+        parse_changes({"reserve": "5"}, bind)
 
 
 @pytest.mark.parametrize(

@@ -23,12 +23,25 @@ def text(resources: tuple[object, ...]) -> list[str]:
 
 def test_a_volume_in_a_file() -> None:
     assert text(LAYOUT.plan_volume(LOOP, None)) == [
-        "BackingFile(path=('/s/volumes/v/image.ext4'), size_bytes=1073741824, may_create=False, sparse=True)",
+        (
+            "BackingFile(path=('/s/volumes/v/image.ext4'), size_bytes=1073741824, may_create=False, sparse=True,"
+            " fs='ext4', shrinks=False, trash=None)"
+        ),
         (
             "Filesystem(path=('/s/volumes/v/image.ext4'), fs='ext4', tree='_data', sparse=True, mkfs_options=(),"
-            " owner=Owner(uid=0, gid=0, mode=493))"
+            " owner=Owner(uid=0, gid=0, mode=493), origin=None, reserve=0, key_source=None)"
         ),
     ]
+
+
+def test_an_encrypted_volume_knows_where_its_key_is_and_no_more() -> None:
+    volume = Volume("v", Loop(size=1 << 30, fs="ext4", encrypt=True, key_file="/keys/v"), CREATED)
+    mount = LAYOUT.mount(volume)
+    assert repr(mount).endswith("key_source=KeySource(path=PosixPath('/keys/v'), command=()))")
+    [_, filesystem] = LAYOUT.plan_volume(volume, None)
+    assert repr(filesystem).endswith("key_source=KeySource(path=PosixPath('/keys/v'), command=()))")
+    volume = Volume("v", Loop(size=1 << 30, fs="ext4", encrypt=True, key_cmd=("/keys/get", "v")), CREATED)
+    assert "KeySource(path=PosixPath('/keys/get'), command=('/keys/get', 'v'))" in repr(LAYOUT.mount(volume))
 
 
 def test_only_a_volume_that_nobody_was_told_of_may_be_made_from_nothing() -> None:
@@ -40,7 +53,10 @@ def test_only_a_volume_that_nobody_was_told_of_may_be_made_from_nothing() -> Non
 def test_a_volume_in_a_file_that_is_mounted() -> None:
     assert text(LAYOUT.plan_attachment(MOUNTED, LOOP)) == [
         "LoopDevice(path=('/s/volumes/v/image.ext4'), sector=512)",
-        "Mount(target=('/s/mnt/v'), path=('/s/volumes/v/image.ext4'), fs='ext4', tree='_data', options=())",
+        (
+            "Mount(target=('/s/mnt/v'), path=('/s/volumes/v/image.ext4'), fs='ext4', tree='_data', options=(),"
+            " key_source=None)"
+        ),
     ]
     assert LAYOUT.mountpoint(LOOP) == "/s/mnt/v/_data"
 

@@ -211,20 +211,57 @@ def test_connections_that_say_nothing_harm_nobody(service: Service) -> None:
 
 
 def test_many_volumes_by_many_clients(service: Service) -> None:
-    def live(number: int) -> None:
-        name = f"v{number}"
-        service.call("Create", Name=name, Opts={"size": "16M"})
+    names = [f"v{number}" for number in range(200)]
+
+    def mount(name: str) -> None:
         place = Path(service.call("Mount", Name=name, ID="c1")["Mountpoint"])
         (place / "name").write_text(name)
         service.call("Mount", Name=name, ID="c2")
+
+    def unmount(name: str) -> None:
         service.call("Unmount", Name=name, ID="c1")
-        assert (place / "name").read_text() == name
+        assert (service.mount_root / name / "_data" / "name").read_text() == name
         service.call("Unmount", Name=name, ID="c2")
-        service.call("Remove", Name=name)
 
     with ThreadPoolExecutor(32) as clients:
-        list(clients.map(live, range(64)))
+        list(clients.map(lambda name: service.call("Create", Name=name, Opts={"size": "8M"}), names))
+        list(clients.map(mount, names))
+        assert len(attached_below(service.state_dir)) == len(names)
+        list(clients.map(unmount, names))
+        list(clients.map(lambda name: service.call("Remove", Name=name), names))
     is_clean(service)
+
+
+def test_a_backing_file_that_others_deleted_is_told_and_not_replaced(service: Service) -> None:
+    service.call("Create", Name="v")
+    place = Path(service.call("Mount", Name="v", ID="c1")["Mountpoint"])
+    [image] = (service.state_dir / "volumes" / "v").iterdir()
+    image.unlink()
+    service.process.send_signal(signal.SIGHUP)
+    until(lambda: "Only removing the volume gives up" in service.log(), "a reconcile that tells")
+    (place / "file").write_text("writers go on")
+    assert service.status("v")["health"] == "problem"
+    service.call("Unmount", Name="v", ID="c1")
+    code, answer = service.ask("VolumeDriver.Mount", {"Name": "v", "ID": "c1"})
+    assert code == 500
+    assert "the volume's data is not where it was" in answer["Err"] or "No such file" in answer["Err"]
+    assert not image.exists()
+    service.call("Remove", Name="v")
+    is_clean(service)
+
+
+def test_a_device_that_others_detach_goes_with_its_last_user_and_comes_again(service: Service) -> None:
+    service.call("Create", Name="v")
+    place = Path(service.call("Mount", Name="v", ID="c1")["Mountpoint"])
+    (place / "file").write_text("kept")
+    [device] = attached_below(service.state_dir)
+    subprocess.run(["losetup", "--detach", device], check=True)
+    assert (place / "file").read_text() == "kept"
+    subprocess.run(["umount", place.parent], check=True)
+    until(lambda: attached_below(service.state_dir) == [], "the device to go with its mount")
+    service.process.send_signal(signal.SIGHUP)
+    until(lambda: (place / "file").exists(), "the mount to come again")
+    assert (place / "file").read_text() == "kept"
 
 
 def test_data_that_no_record_knows_is_left_alone(service: Service) -> None:
@@ -282,7 +319,7 @@ def test_more_than_the_disk_is_promised_only_if_the_administrator_says_so(
         try:
             got, answer = service.ask("VolumeDriver.Create", {"Name": "v", "Opts": {"size": "1T"}})
             assert got == status
-            assert policy == "always" or answer["Err"].startswith("cannot create v with 1TiB: the disk has ")
+            assert policy == "always" or answer["Err"].startswith("cannot give v 1TiB: the disk has ")
             connection = UnixConnection(service.socket)
             connection.request("GET", "/metrics")
             text = connection.getresponse().read().decode()

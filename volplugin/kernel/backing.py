@@ -15,6 +15,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from pluginkit.errors import KernelError
+from volplugin.kernel import resizing, superblock
+from volplugin.kernel.disks import check_there, disks
 from volplugin.kernel.loopdev import LoopDevices
 from volplugin.kernel.syscalls import allocate, refused
 from volplugin.resources import BackingFile
@@ -25,29 +27,38 @@ _TRASH = ".trash"
 
 
 class BackingFiles:
-    """The backing files below one directory."""
+    """The backing files of the volumes below one directory, of its pools, and of the volumes in these."""
 
     def __init__(self, directory: Path, devices: LoopDevices) -> None:
         self._directory = directory
         self._devices = devices
-        self._trash = directory / _TRASH
 
     def ensure(self, want: BackingFile) -> None:
-        """The file is there under its final name with the right size, or else blank with NEW at the name's end."""
+        """The file is there under its final name with the right size, or else blank with NEW at the name's end.
+
+        Beside the finished one there is nothing else: what an interrupted copy left has gone.
+        """
+        check_there(want.path)
         with refused("use", want.path):
             try:
                 found = want.path.stat()
             except FileNotFoundError as exc:
-                if not want.may_create:
+                if want.trash is not None and want.trash.exists():
+                    _move(want.trash, want.path)
+                    found = want.path.stat()
+                elif not want.may_create:
                     hint = (
                         "the volume's data is not where it was; is its disk mounted? Only removing the volume gives up"
                     )
                     raise KernelError("use", str(want.path), errno.ENOENT, hint) from exc
-                _create_blank(want)
-                return
+                else:
+                    _create_blank(want)
+                    return
+        with refused("delete", want.path):
+            discard(want.path.with_name(want.path.name + NEW))
         if found.st_size != want.size_bytes:
-            hint = f"it has {found.st_size} bytes and should have {want.size_bytes}"
-            raise KernelError("use", str(want.path), errno.EIO, hint)
+            self._resize(want, found.st_size)
+            found = want.path.stat()
         if not want.sparse and found.st_blocks * 512 < want.size_bytes:
             # Somebody made holes, by fstrim perhaps.
             descriptor = os.open(want.path, os.O_RDWR | os.O_CLOEXEC)
@@ -56,23 +67,50 @@ class BackingFiles:
             finally:
                 os.close(descriptor)
 
+    def _resize(self, want: BackingFile, size: int) -> None:
+        """The file has the size that is wanted, and its filesystem has lost nothing.
+
+        Raises: KernelError: it ends before its filesystem does, or would: that is no resizing, but damage.
+        """
+        content = superblock.size_bytes(want.path, want.fs)
+        if content is None or content > size:
+            hint = f"it has {size} bytes and should have {want.size_bytes}, and its filesystem is not whole"
+            raise KernelError("use", str(want.path), errno.EIO, hint)
+        if content > want.size_bytes:
+            if not want.shrinks:
+                hint = f"its filesystem has {content} bytes and should have {want.size_bytes}"
+                raise KernelError("use", str(want.path), errno.EIO, hint)
+            if not self._devices.wait_released(want.path):
+                hint = f"it is still mounted: {self._devices.describe_holders(want.path)}"
+                raise KernelError("shrink", str(want.path), errno.EBUSY, hint)
+            resizing.shrink(want.path, want.size_bytes, want.path.with_name(want.path.name + NEW))
+            sync(want.path.parent)
+            return
+        with refused("resize", want.path):
+            os.truncate(want.path, want.size_bytes)
+
     def remove(self, want: BackingFile) -> None:
-        """The volume's directory is gone and its space is free.
+        """The volume's directory is gone and its space is free, unless its file is wanted in the trash.
 
         Raises: KernelError: a loop device is still on the file, and its holder keeps the space; nothing was deleted.
         """
+        check_there(want.path)
         directory = want.path.parent
         if not self._devices.wait_released(want.path):
             hint = f"it is still mounted: {self._devices.describe_holders(want.path)}"
             raise KernelError("delete", str(want.path), errno.EBUSY, hint)
-        doomed = self._trash / directory.name
+        if want.trash is not None and want.path.exists():
+            with refused("put into the trash", want.path):
+                _move(want.path, want.trash)
+        trash = directory.parent if directory.parent.name == _TRASH else directory.parent / _TRASH
+        doomed = trash / directory.name
         with refused("delete", directory):
-            if directory.parent != self._trash:
+            if directory.parent != trash:
                 discard(doomed)
-                self._trash.mkdir(mode=0o700, parents=True, exist_ok=True)
+                trash.mkdir(mode=0o700, parents=True, exist_ok=True)
                 with suppress(FileNotFoundError):
                     directory.rename(doomed)
-                    sync(self._directory)
+                    sync(directory.parent)
             discard(doomed)
 
     def owned(self) -> Iterable[BackingFile]:
@@ -80,16 +118,17 @@ class BackingFiles:
 
         It may be all that is left of somebody's data.
         """
-        for directory in _subdirectories(self._trash):
-            yield BackingFile(directory / "any", 0, may_create=False)
-        for directory in _subdirectories(self._directory):
-            if directory != self._trash and not _is_finished(directory):
+        for disk in disks(self._directory):
+            for directory in _subdirectories(disk / _TRASH):
                 yield BackingFile(directory / "any", 0, may_create=False)
+            for directory in _volumes(disk):
+                if not _is_finished(directory):
+                    yield BackingFile(directory / "any", 0, may_create=False)
 
 
 def finished(directory: Path) -> list[str]:
     """Return the names of the volumes that have a finished file below `directory`, recorded or not."""
-    return [entry.name for entry in _subdirectories(directory) if entry.name != _TRASH and _is_finished(entry)]
+    return [entry.name for entry in _volumes(directory) if _is_finished(entry)]
 
 
 def sync(directory: Path) -> None:
@@ -107,6 +146,14 @@ def discard(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
+
+
+def _move(path: Path, target: Path) -> None:
+    """The file is at `target`, also after a power cut."""
+    target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path.rename(target)
+    for directory in (target.parent, target.parent.parent, path.parent):
+        sync(directory)
 
 
 def _create_blank(want: BackingFile) -> None:
@@ -135,6 +182,10 @@ def _allocate(descriptor: int, want: BackingFile) -> None:
 
 def _is_finished(directory: Path) -> bool:
     return any(not entry.name.endswith(NEW) for entry in directory.iterdir())
+
+
+def _volumes(directory: Path) -> list[Path]:
+    return [entry for entry in _subdirectories(directory) if not entry.name.startswith(".")]
 
 
 def _subdirectories(directory: Path) -> list[Path]:

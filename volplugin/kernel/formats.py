@@ -74,7 +74,15 @@ def _ext4(want: Filesystem) -> list[str]:
     # The lazy ones spare writing inode tables and a journal full of zeros into a file that reads as zeros; what is left
     # for later, the kernel makes by punching holes. Blocks of 4096 bytes fit every sector size.
     extended = f"nodiscard,lazy_itable_init={want.sparse:d},lazy_journal_init=1,root_owner=0:0"
-    return ["mkfs.ext4", "-q", "-F", "-b", "4096", "-m", "0", "-E", extended, *want.mkfs_options, "-d"]
+    reserve = str(want.reserve or 0)
+    given = list(want.mkfs_options)
+    if want.key_source is not None:
+        # Of several -O, the last one alone counts.
+        if "-O" in given:
+            given[given.index("-O") + 1] += ",encrypt"
+        else:
+            given += ["-O", "encrypt"]
+    return ["mkfs.ext4", "-q", "-F", "-b", "4096", "-m", reserve, "-E", extended, *given, "-d"]
 
 
 def _btrfs(want: Filesystem) -> list[str]:

@@ -21,6 +21,7 @@ from volplugin.kernel.syscalls import refused
 _LOOP_CLR_FD = 0x4C01
 _LOOP_SET_STATUS64 = 0x4C04
 _LOOP_GET_STATUS64 = 0x4C05
+_LOOP_SET_CAPACITY = 0x4C07
 _LOOP_CONFIGURE = 0x4C0A
 _LOOP_CTL_GET_FREE = 0x4C82
 _LO_FLAGS_AUTOCLEAR = 4
@@ -78,10 +79,19 @@ def in_use() -> Iterator[tuple[int, str]]:
     """Yield the number of every device in use and the path of its file, which may be the path in another namespace."""
     for entry in _SYS_BLOCK.iterdir():
         if entry.name.startswith("loop"):
-            # Free devices have no such file, and any other may become free at any moment.
-            with suppress(OSError):
-                name = (entry / "loop/backing_file").read_text(encoding="utf-8", errors="surrogateescape")
-                yield int(entry.name.removeprefix("loop")), name.rstrip("\n")
+            number = int(entry.name.removeprefix("loop"))
+            if name := backing_file(number):
+                yield number, name
+
+
+def backing_file(number: int) -> str:
+    """Return the path of the device's file as the kernel knows it, " (deleted)" at its end if it is; "": it is free."""
+    try:
+        name = (_SYS_BLOCK / f"loop{number}/loop/backing_file").read_bytes()
+    except OSError:
+        # Free devices have no such file, and any other may become free at any moment.
+        return ""
+    return name.decode(encoding="utf-8", errors="surrogateescape").rstrip("\n")
 
 
 def backing_file_id(number: int) -> FileId | None:
@@ -99,6 +109,26 @@ def is_direct(number: int) -> bool:
     """Return whether the device passes by the host's cache."""
     with refused("look at", node(number)):
         return (_SYS_BLOCK / f"loop{number}/loop/dio").read_text(encoding="ascii").strip() == "1"
+
+
+def is_autoclear(number: int) -> bool:
+    """Return whether the device detaches itself with its last user; also that it has, if it is free."""
+    try:
+        return (_SYS_BLOCK / f"loop{number}/loop/autoclear").read_text(encoding="ascii").strip() == "1"
+    except FileNotFoundError:
+        return True
+
+
+def size_bytes(number: int) -> int:
+    """Return the size of the device. Raises: KernelError."""
+    with refused("look at", node(number)):
+        return int((_SYS_BLOCK / f"loop{number}/size").read_text(encoding="ascii")) * 512
+
+
+def fit(number: int) -> None:
+    """The device is as large as its file. Raises: KernelError."""
+    with refused("resize", node(number)), _opened(number) as descriptor:
+        fcntl.ioctl(descriptor, _LOOP_SET_CAPACITY)
 
 
 def free_number() -> int:

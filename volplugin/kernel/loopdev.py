@@ -11,8 +11,9 @@ from pathlib import Path
 
 from pluginkit.errors import KernelError
 from volplugin.kernel import loopctl, mountinfo
+from volplugin.kernel.leases import is_written
 from volplugin.kernel.syscalls import refused
-from volplugin.resources import LoopDevice
+from volplugin.resources import STAGED, LoopDevice
 
 log = logging.getLogger(__name__)
 
@@ -28,12 +29,17 @@ class LoopDevices:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
-        # Where a file's device was last: asked first, and believed only if the kernel says so again.
-        self._last: dict[Path, int] = {}
+        # Where devices of a file were seen: asked first, and believed only if the kernel says so again.
+        self._seen: dict[Path, set[int]] = {}
+        self._looked = False
 
     def ensure(self, want: LoopDevice) -> None:
-        """Exactly one device is on the backing file."""
-        if self.find(want.path) is not None:
+        """Exactly one device is on the backing file, and as large."""
+        number = self.find(want.path)
+        if number is not None:
+            with refused("look at", want.path):
+                if loopctl.size_bytes(number) != want.path.stat().st_size:
+                    loopctl.fit(number)
             return
         with refused("open", want.path):
             backing = os.open(want.path, os.O_RDWR | os.O_CLOEXEC)
@@ -42,7 +48,7 @@ class LoopDevices:
                 number = loopctl.free_number()
                 with refused("attach a loop device to", want.path):
                     if loopctl.configure(number, backing, want.sector):
-                        self._last[want.path] = number
+                        self._seen.setdefault(want.path, set()).add(number)
                         return
         finally:
             os.close(backing)
@@ -51,7 +57,7 @@ class LoopDevices:
 
     def remove(self, want: LoopDevice) -> None:
         """No device is on the backing file, or the one there detaches itself with its last user, whom the log names."""
-        for number in list(self._on(want.path)):
+        for number in self._on(want.path):
             loopctl.detach(number)
         if not self.wait_released(want.path):
             log.warning("%s keeps its loop device: %s", want.path, self.describe_holders(want.path))
@@ -59,10 +65,15 @@ class LoopDevices:
     def owned(self) -> Iterable[LoopDevice]:
         """Return the devices on files below our directory, also on deleted ones."""
         found = {}
+        self._looked = True
         for number, name in loopctl.in_use():
             path = Path(name.removesuffix(_DELETED))
+            if path.parent.name == STAGED and path.is_relative_to(self._directory) and loopctl.is_autoclear(number):
+                # Somebody fills an image, and whatever becomes of him, the kernel ends it.
+                continue
             # Plugins in two mount namespaces may have the same directory's name; the file tells them apart.
-            if path.is_relative_to(self._directory) and number in self._on(path):
+            if path.is_relative_to(self._directory) and _is_on(number, name, path):
+                self._seen.setdefault(path, set()).add(number)
                 found[path] = LoopDevice(path)
         return found.values()
 
@@ -71,15 +82,7 @@ class LoopDevices:
         wanted = loopctl.file_id(path)
         if wanted is None:
             return None
-        last = self._last.get(path)
-        if last is not None and loopctl.backing_file_id(last) == wanted:
-            return last
-        for number, _ in loopctl.in_use():
-            if loopctl.backing_file_id(number) == wanted:
-                self._last[path] = number
-                return number
-        self._last.pop(path, None)
-        return None
+        return next((number for number in self._on(path) if loopctl.backing_file_id(number) == wanted), None)
 
     def wait_released(self, path: Path) -> bool:
         """Wait a little for the kernel, which lets go of the file some time after the last unmount; tell if it has."""
@@ -100,7 +103,24 @@ class LoopDevices:
 
     def _on(self, path: Path) -> Iterator[int]:
         """Yield the devices on the file, and those on a deleted file of that path."""
-        wanted = loopctl.file_id(path)
-        for number, name in loopctl.in_use():
-            if name == f"{path}{_DELETED}" or (wanted is not None and loopctl.backing_file_id(number) == wanted):
+        for number in tuple(self._seen.get(path, ())):
+            if _is_on(number, loopctl.backing_file(number), path):
                 yield number
+            else:
+                self._seen[path].discard(number)
+        # To look at every device of the machine takes the longer the more there are. A device has its file open for
+        # writing, which the file itself tells; those on deleted files were seen when we looked at all of them.
+        if self._looked and not is_written(path):
+            return
+        for number, name in loopctl.in_use():
+            if number not in self._seen.get(path, ()) and _is_on(number, name, path):
+                self._seen.setdefault(path, set()).add(number)
+                yield number
+
+
+def _is_on(number: int, name: str, path: Path) -> bool:
+    """Tell whether the device, which names its file so, is on the file `path`, or on a deleted one of that path."""
+    if name == f"{path}{_DELETED}":
+        return True
+    wanted = loopctl.file_id(path)
+    return wanted is not None and loopctl.backing_file_id(number) == wanted

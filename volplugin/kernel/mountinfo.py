@@ -5,13 +5,19 @@ Source: proc_pid_mountinfo(5).
 
 from __future__ import annotations
 
+import os
 import re
+import select
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
 
 _ESCAPE = re.compile(r"\\([0-7]{3})")
+# What the kernel writes as an escape.
+_UNSAFE = re.compile(rb"[ \t\n\\#]")
 _LOOP = re.compile(r"/dev/loop(\d+)", re.ASCII)
 
 
@@ -40,6 +46,34 @@ class Holder:
         shown = ", ".join(f"{pid} ({_command(pid)})" for pid in self.pids[:3])
         more = f" and {len(self.pids) - 3} more" if len(self.pids) > 3 else ""
         return f"mounted at {self.mounted.point} in the mount namespace {self.namespace} of process {shown}{more}"
+
+
+class Table:
+    """The mounts that this process sees, read again only when the kernel says that they have changed."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._file = FileIO("/proc/self/mountinfo")
+        self._changes = select.poll()
+        self._changes.register(self._file, select.POLLPRI)
+        self._topmost = self._read()
+
+    def at(self, point: Path) -> Mounted | None:
+        """Return what is visible at the mount point `point`, or None if nothing is mounted exactly there."""
+        name = _UNSAFE.sub(lambda found: b"\\%03o" % found[0][0], os.fsencode(point))
+        with self._lock:
+            if self._changes.poll(0):
+                self._topmost = self._read()
+            line = self._topmost.get(name)
+        return top(parse(line), point) if line is not None else None
+
+    def close(self) -> None:
+        """The mount namespace may end, which an open table keeps alive."""
+        self._file.close()
+
+    def _read(self) -> dict[bytes, bytes]:
+        self._file.seek(0)
+        return {line.split(b" ", 5)[4]: line for line in self._file.read().split(b"\n") if line}
 
 
 def read(pid: int | str = "self") -> list[Mounted]:
@@ -79,10 +113,15 @@ def holders(device: str, root: str) -> Iterator[Holder]:
                 yield Holder(namespace, tuple(pids), mount)
 
 
-def users_below(point: Path) -> Iterator[str]:
-    """Yield, in words, the processes of this mount namespace that use what is below the mount point `point`."""
-    prefix = f"{point}/"
-    return _processes(lambda link: f"{link.readlink()}/".startswith(prefix))
+def users(mounted: Mounted) -> Iterator[str]:
+    """Yield, in words, the processes that use a mount of this mount namespace.
+
+    Of a loop device also those in other namespaces: a shared mount is busy when a copy of it is, and there it may have
+    another path. A directory has its device in common with much else: its users are known by its path alone.
+    """
+    if mounted.device.startswith("7:"):
+        return users_of(Path(mounted.point).stat().st_dev)
+    return _processes(lambda link: f"{link.readlink()}/".startswith(f"{mounted.point}/"))
 
 
 def users_of(device: int) -> Iterator[str]:

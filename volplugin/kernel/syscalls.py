@@ -17,7 +17,13 @@ from pluginkit.errors import KernelError
 _MS_NOSUID = 0x2
 _MS_NODEV = 0x4
 _MS_FLAGS = {"ro": 0x1, "noexec": 0x8, "noatime": 0x400}
+_MS_REC = 0x4000
+_MS_PRIVATE = 0x40000
 _UMOUNT_NOFOLLOW = 0x8
+_CLONE_FS = 0x200
+_CLONE_NEWNS = 0x20000
+_FALLOC_FL_KEEP_SIZE = 0x1
+_FALLOC_FL_PUNCH_HOLE = 0x2
 
 _SYS_OPEN_TREE = 428
 _SYS_MOVE_MOUNT = 429
@@ -30,13 +36,15 @@ _RESOLVE_BENEATH = 0x08
 
 _AT_FDCWD = -100
 _AT_EMPTY_PATH = 0x1000
+_AT_RECURSIVE = 0x8000
 _OPEN_TREE_CLONE = 0x1
 _OPEN_TREE_CLOEXEC = os.O_CLOEXEC
 _MOVE_MOUNT_F_EMPTY_PATH = 0x4
+_MOUNT_ATTR_RDONLY = 0x1
 _MOUNT_ATTR_NOSUID = 0x2
 _MOUNT_ATTR_NODEV = 0x4
 _MOUNT_ATTR_ATIME = 0x70  # A field of three bits, to be cleared before it is set.
-_MOUNT_ATTRS = {"ro": 0x1, "noexec": 0x8, "noatime": 0x10}
+_MOUNT_ATTRS = {"ro": _MOUNT_ATTR_RDONLY, "noexec": 0x8, "noatime": 0x10}
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -75,15 +83,45 @@ def allocate(descriptor: int, size: int) -> None:
     _checked(_libc.fallocate(descriptor, 0, ctypes.c_int64(0), ctypes.c_int64(size)))
 
 
+def sync_filesystem(descriptor: int) -> None:
+    """What was written to the filesystem of the file is on the disk."""
+    _checked(_libc.syncfs(descriptor))
+
+
+def punch(descriptor: int, offset: int, size: int) -> None:
+    """There is a hole of `size` bytes in the file."""
+    mode = _FALLOC_FL_KEEP_SIZE | _FALLOC_FL_PUNCH_HOLE
+    _checked(_libc.fallocate(descriptor, mode, ctypes.c_int64(offset), ctypes.c_int64(size)))
+
+
+def separate_mounts() -> None:
+    """This thread is in a mount namespace of its own, of which others see nothing, and in which nothing can be written.
+
+    That is, to what is mounted now.
+    """
+    _checked(_libc.unshare(_CLONE_NEWNS))
+    _checked(_libc.mount(b"none", b"/", None, _MS_PRIVATE | _MS_REC, None))
+    attr = _MountAttr(attr_set=_MOUNT_ATTR_RDONLY)
+    size = ctypes.c_size_t(ctypes.sizeof(attr))
+    _syscall(_SYS_MOUNT_SETATTR, _AT_FDCWD, b"/", _AT_RECURSIVE, ctypes.byref(attr), size)
+
+
+def return_to(namespace: int) -> None:
+    """This thread is in the mount namespace that the descriptor is of."""
+    # A thread that is just ending may still share our root and working directory; setns wants them alone.
+    _checked(_libc.unshare(_CLONE_FS))
+    _checked(_libc.setns(namespace, _CLONE_NEWNS))
+
+
 def unmount(target: Path) -> None:
     """The topmost mount at `target` is gone."""
     _checked(_libc.umount2(os.fsencode(target), _UMOUNT_NOFOLLOW))
 
 
-def open_beneath(directory: int, path: str) -> int:
-    """Return a descriptor (O_PATH) of the directory `path` below `directory`, reached without following any link."""
+def open_beneath(directory: int, path: str, flags: int = os.O_PATH | os.O_DIRECTORY) -> int:
+    """Return a descriptor of `path` below `directory`, reached without following any link."""
     how = _OpenHow(
-        os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC,
+        flags | os.O_CLOEXEC,
         0,
         _RESOLVE_BENEATH | _RESOLVE_NO_SYMLINKS | _RESOLVE_NO_MAGICLINKS,
     )

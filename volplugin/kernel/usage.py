@@ -7,18 +7,21 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from volplugin.kernel import backing, loopctl, mountinfo
+from volplugin.kernel import backing, loopctl, mountinfo, resizing
+from volplugin.kernel.copies import copying
+from volplugin.kernel.disks import check_there
+from volplugin.kernel.encryption.keys import Keys
 from volplugin.kernel.loopdev import LoopDevices
 from volplugin.kernel.syscalls import refused
 from volplugin.resources import BindMount, Mount
 
 
 class Usage:
-    """Answers the driver's questions about the volumes in one directory."""
+    """Answers the driver's questions about volumes."""
 
-    def __init__(self, volumes: Path, devices: LoopDevices) -> None:
-        self._volumes = volumes
+    def __init__(self, devices: LoopDevices, keys: Keys) -> None:
         self._devices = devices
+        self._keys = keys
 
     def holders(self, mount: Mount | BindMount) -> list[str]:
         """Return, in words, where other than below our own mount root the volume is mounted: in containers, that is.
@@ -50,17 +53,23 @@ class Usage:
                 number = self._devices.find(mount.path)
                 if number is not None:
                     found["direct_io"] = loopctl.is_direct(number)
+                    # The others grow while they are mounted, and what they write of it is not on the device at once.
+                    if mount.fs == "ext4":
+                        short = resizing.is_short(loopctl.node(number), mount.fs, loopctl.size_bytes(number))
+                        found |= {"grows_at_next_mount": True} if short else {}
         return found
 
-    def available(self) -> int:
-        """Return the bytes that a file below the directory may still take of its disk.
+    def is_there(self, disk: Path) -> bool:
+        """Tell whether there is the directory of volumes of a pool: it is mounted."""
+        return disk.is_dir()
+
+    def available(self, disk: Path) -> int:
+        """Return the bytes that a file below the directory `disk` may still take of its disk.
 
         Raises: KernelError: it cannot be looked at.
         """
-        with refused("look at", self._volumes):
-            # It is made with the first volume.
-            there = next(path for path in (self._volumes, *self._volumes.parents) if path.exists())
-            visible = os.statvfs(there)
+        with refused("look at", disk):
+            visible = os.statvfs(_there(disk))
         return visible.f_bavail * visible.f_frsize
 
     def allocated(self, mount: Mount | BindMount) -> int:
@@ -76,9 +85,21 @@ class Usage:
                     return path.stat().st_blocks * 512
         return 0
 
-    def volumes(self) -> list[str]:
-        """Return the names of the volumes that have a finished backing file, recorded or not."""
-        return backing.finished(self._volumes)
+    def check_key(self, mount: Mount | BindMount) -> None:
+        """The volume's key could be read, if it has one. Raises: PluginError."""
+        if isinstance(mount, Mount) and mount.key_source is not None:
+            self._keys.check(mount.key_source)
+
+    def has_reflinks(self, disk: Path) -> bool:
+        """Tell whether a copy of a backing file below `disk` takes no time, because its content is shared.
+
+        Raises: KernelError: it cannot be tried.
+        """
+        return copying.has_reflinks(_there(disk))
+
+    def volumes(self, disk: Path) -> list[str]:
+        """Return the names of the volumes that have a finished backing file below `disk`, recorded or not."""
+        return backing.finished(disk)
 
     def _elsewhere(self, mount: Mount | BindMount) -> Iterator[mountinfo.Holder]:
         match mount:
@@ -92,3 +113,9 @@ class Usage:
                     for holder in mountinfo.holders(own.device, own.root):
                         if not Path(holder.mounted.point).is_relative_to(mount.target.parent):
                             yield holder
+
+
+def _there(disk: Path) -> Path:
+    check_there(disk)
+    # It is made with the first volume.
+    return next(path for path in (disk, *disk.parents) if path.exists())

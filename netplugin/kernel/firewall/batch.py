@@ -61,7 +61,8 @@ class Batch:
     def text(self) -> str:
         """Return the input of iptables-restore --noflush; "" if nothing changes."""
         lines: dict[str, tuple[list[str], list[str], list[str]]] = {}
-        for place in self._touched:
+        # Each table is a commit of its own: what accepts comes after what drops.
+        for place in sorted(self._touched, key=lambda place: place[0] == "filter"):
             table, _ = place
             parts = lines.setdefault(table, ([], [], []))
             for part, more in zip(parts, self._lines(place), strict=True):

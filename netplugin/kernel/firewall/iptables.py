@@ -52,6 +52,17 @@ class Iptables:
                 owners = {_NOBODY}
         return [Ruleset(self._family, owner, ()) for owner in sorted(owners)]
 
+    def is_damaged(self) -> bool:
+        """Tell whether FORWARD does not lead to ours any more, or to others first.
+
+        Raises: CommandError: it could not be read.
+        """
+        with self._turn:
+            if not any(_OWNED.fullmatch(name) for _, name in self._remembered or ()):
+                return False
+            jumps = [jump for jump in self._base.jumps if jump.parent == _FORWARD[1]]
+            return not all(is_first(jump.rule, self._read_forward(jump.table)) for jump in jumps)
+
     def _converge(self, change: Callable[[Rules], Batch]) -> None:
         with self._turn:
             fresh = self._remembered is None
@@ -60,7 +71,7 @@ class Iptables:
                 batch = change(have)
                 if batch.text() and not fresh:
                     # Where ours stand among the rules of others, who tell nobody, is looked at anew each time.
-                    batch = change({**have, _FORWARD: self._read_forward()})
+                    batch = change({**have, _FORWARD: self._read_forward(_FORWARD[0])})
                 self._apply(batch)
             except CommandError:
                 self._remembered = None
@@ -122,12 +133,12 @@ class Iptables:
         jumps = all(is_first(jump.rule, have.get((jump.table, jump.parent), ())) for jump in self._base.jumps)
         return chains and jumps and all((chain.table, chain.name) in have for chain in self._base.chains)
 
-    def _read_forward(self) -> tuple[str, ...]:
-        argv = [_PROGRAM[self._family], "--wait", str(_LOCK_WAIT_S), "-S", "FORWARD"]
+    def _read_forward(self, table: str) -> tuple[str, ...]:
+        argv = [_PROGRAM[self._family], "--wait", str(_LOCK_WAIT_S), "-t", table, "-S", "FORWARD"]
         known: list[str] = []
         for line in run(argv, timeout_s=_LOCK_WAIT_S + 5).stdout.splitlines():
             if line.startswith("-A "):
-                _note(line.split(" ", 2)[2], known, _FORWARD)
+                _note(line.split(" ", 2)[2], known, (table, "FORWARD"))
         return tuple(known)
 
     def _read(self) -> Rules:

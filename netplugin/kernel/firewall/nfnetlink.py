@@ -37,7 +37,7 @@ _VERDICT: dict[int, VerdictCode] = {code: word for word, code in _CODE.items()}
 _NLMSG_ERROR, _NLMSG_DONE, _BATCH_BEGIN, _BATCH_END = 2, 3, 0x10, 0x11
 _NLM_F_REQUEST, _NLM_F_ACK, _NLM_F_DUMP_INTR, _NLM_F_DUMP, _NLM_F_CREATE = 0x1, 0x4, 0x10, 0x300, 0x400
 _SUBSYSTEM = 10  # NFNL_SUBSYS_NFTABLES
-_DELTABLE, _NEWSETELEM, _GETSETELEM, _DELSETELEM = (_SUBSYSTEM << 8 | number for number in (2, 12, 13, 14))
+_GETTABLE, _DELTABLE, _NEWSETELEM, _GETSETELEM, _DELSETELEM = (_SUBSYSTEM << 8 | n for n in (1, 2, 12, 13, 14))
 _LIST_TABLE, _LIST_SET, _LIST_ELEMENTS = 1, 2, 3
 _KEY, _DATA, _USERDATA, _KEY_END = 1, 2, 6, 10
 # In user data, which is of libnftnl's making: one byte of type, one of length, the text with a zero at its end.
@@ -181,6 +181,19 @@ class Nfnetlink:
             if found is not None:
                 return found
         raise KernelError("read", subject, errno.EINTR)
+
+    def has_table(self, family: TableFamily, table: str) -> bool:
+        """Tell whether the table exists. Raises: KernelError: the kernel refused."""
+        subject = f"table {family} {table}"
+        with self._request("read", subject) as netlink:
+            netlink.send(_message(_GETTABLE, 0, 1, _FAMILY[family], string(_LIST_TABLE, table)))
+            [answer] = _received(netlink)
+        if answer.kind != _NLMSG_ERROR:
+            return True
+        code = -struct.unpack_from("=i", answer.body)[0]
+        if code != errno.ENOENT:
+            raise KernelError("read", subject, code)
+        return False
 
     def _transact(self, changes: Sequence[_Change]) -> dict[int, int]:
         """The batch was applied if nothing is returned; return the errno by the position of what was refused."""

@@ -162,7 +162,9 @@ class Nftables:
         run(["nft", "-f", "-"], stdin=text, timeout_s=_TIMEOUT_S, started=self._activity.mark)
 
     def _count_rules(self) -> dict[str, int]:
-        """Return the number of rules by chain; {} without the table."""
+        """Return the number of rules by chain; {} without the table, for which nft is not needed."""
+        if not self._netlink.has_table(self._table_family, self._table):
+            return {}
         listed = run(
             ["nft", "-j", "-t", "list", "table", self._table_family, self._table], accept=(0, 1), timeout_s=_TIMEOUT_S
         )

@@ -39,9 +39,11 @@ class PortHolder:
 
     A long run is not held by sockets, of which it would take thousands: it is kept from those who ask the kernel for
     any port, and refused if anybody has one of its ports now. Source: ip-sysctl.rst, ip_local_reserved_ports.
+    ephemeral: the ports to choose from when any will do; None: those that the kernel chooses from.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, ephemeral: range | None = None) -> None:
+        self._ephemeral = ephemeral
         self._lock = threading.Lock()
         self._held: dict[HostPorts, list[socket.socket]] = {}
         # Among ten thousand ports those in the way of one more are found without a look at each.
@@ -120,7 +122,9 @@ class PortHolder:
             return True
 
     def ephemeral_range(self) -> range:
-        """Return the ports that the kernel gives to those who ask for any. Source: ip(7) ip_local_port_range."""
+        """Return the ports to choose from when any will do. Source: ip(7) ip_local_port_range."""
+        if self._ephemeral is not None:
+            return self._ephemeral
         first, last = _EPHEMERAL_RANGE.read_text(encoding="ascii").split()
         return range(int(first), int(last) + 1)
 

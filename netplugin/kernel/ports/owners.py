@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from netplugin.kernel.ports.sockets import open_inodes
 from netplugin.records import Protocol
 
 _UNKNOWN = "a process that cannot be seen from here"
@@ -16,30 +17,14 @@ def describe(protocol: Protocol, port: int) -> str:
 
 
 def describe_run(protocol: Protocol, first: int, count: int) -> str:
-    """Return the names of the processes that have one of `count` ports open; "" if nobody has.
-
-    Connections that only use a port, as their ephemeral end, do not count.
-    """
-    inodes = {inode for table in (protocol, f"{protocol}6") for inode in _inodes(table, range(first, first + count))}
+    """Return the names of the processes that have one of `count` ports open; "" if nobody has."""
+    inodes = open_inodes(protocol, first, first + count - 1)
     if not inodes:
         return ""
     return " and ".join(sorted(_processes(inodes))) or _UNKNOWN
 
 
-def _inodes(table: str, ports: range) -> list[str]:
-    """Return the sockets of a table that are open for others. Source: proc_pid_net(5).
-
-    Fields: 1 is the local address and port, 2 the remote one, both in hexadecimal, 9 the inode.
-    """
-    try:
-        lines = Path(f"/proc/self/net/{table}").read_text(encoding="ascii").splitlines()[1:]
-    except OSError:
-        return []
-    rows = [fields for fields in map(str.split, lines) if int(fields[1].rpartition(":")[2], 16) in ports]
-    return [fields[9] for fields in rows if fields[2].endswith(":0000")]
-
-
-def _processes(inodes: set[str]) -> set[str]:
+def _processes(inodes: set[int]) -> set[str]:
     wanted = {f"socket:[{inode}]" for inode in inodes}
     found: set[str] = set()
     for process in Path("/proc").glob("[0-9]*"):

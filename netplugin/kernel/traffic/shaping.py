@@ -1,8 +1,8 @@
-"""Rates of links: a token bucket where frames leave, and one on an ifb device for the frames that arrive.
+"""Rates of links: a token bucket where frames leave, and one on an ifb device for those that are redirected to it.
 
 What a container receives leaves the host by its staying end, or enters the bridge from above: the link's root qdisc.
-What it sends arrives there, and the kernel queues only what leaves: a filter redirects it to an ifb device, which sends
-it through its own bucket and back to where it came from. Source: tc-tbf(8), tc-u32(8), tc-mirred(8), linux/ifb.c.
+What it sends arrives there, and the kernel queues only what leaves; so `redirects` sends it to an ifb device.
+Source: tc-tbf(8), linux/ifb.c.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import errno
 import re
 from collections.abc import Iterable
-from typing import Any
 
 from netplugin.kernel.netlink import Link, Netlink
 from netplugin.resources import Shaper
@@ -18,14 +17,9 @@ from pluginkit.errors import Conflict, NotFound
 
 _IFB_NAME = re.compile(r"pn[io][0-9A-Za-z]{8}")
 _ALIAS = "pynet shaper of "
-# "PY": what nobody else calls his qdisc or filter.
-_MARK = 0x5059
-_HANDLE = _MARK << 16
+# "PY": what nobody else calls his qdisc.
+_HANDLE = 0x5059 << 16
 _ROOT = 0xFFFFFFFF
-# The ingress side of the ingress qdisc; also that of clsact, should an administrator have put one there.
-_INGRESS = 0xFFFFFFF2
-_EVERY_PROTOCOL = 0x0003  # ETH_P_ALL
-_EVERY_FRAME = "0x0/0x0+0"
 _ETHERNET_BYTES = 18
 _LATENCY_S = 0.05
 _BURST_S = 0.01
@@ -52,21 +46,16 @@ class Shapers:
         else:
             self._ensure_bucket(link, link.mtu, want.ingress_bits_per_s, want.burst_bytes)
         if want.egress_bits_per_s is None:
-            self._remove_redirect(link)
             self._remove_ifb(want)
         else:
-            # Last the redirect: from then on all that arrives goes through a device that is complete.
             ifb = self._ensure_ifb(want)
             self._ensure_bucket(ifb, link.mtu, want.egress_bits_per_s, want.burst_bytes)
-            self._ensure_redirect(link, ifb)
 
     def remove(self, want: Shaper) -> None:
         """The link, if it exists, is not shaped by us and the ifb device does not exist."""
         link = self._netlink.link(want.link) if want.link else None
         if link is not None:
             self._remove_bucket(link)
-            # Before the device: what a filter redirects to a device that is gone is dropped.
-            self._remove_redirect(link)
         self._remove_ifb(want)
 
     def owned(self) -> Iterable[Shaper]:
@@ -142,54 +131,6 @@ class Shapers:
             with self._netlink.request("delete ifb", want.ifb, ignore=(errno.ENODEV,)) as socket:
                 socket.link("del", index=ifb.index)
 
-    def _ensure_redirect(self, link: Link, ifb: Link) -> None:
-        with self._netlink.request("add an ingress qdisc to", link.name, ignore=(errno.EEXIST,)) as socket:
-            socket.tc("add", "ingress", index=link.index)
-        targets = [_target(message) for message in self._filters(link) if _is_ours(message)]
-        # u32 lists its hash tables as well, which have no target.
-        if ifb.index in targets:
-            return
-        if targets:
-            self._remove_filter(link)
-        with self._netlink.request("redirect frames of", link.name) as socket:
-            socket.tc(
-                "add-filter",
-                "u32",
-                index=link.index,
-                parent=_INGRESS,
-                prio=_MARK,
-                protocol=_EVERY_PROTOCOL,
-                target=0,
-                keys=[_EVERY_FRAME],
-                action={"kind": "mirred", "direction": "egress", "action": "redirect", "ifindex": ifb.index},
-            )
-
-    def _remove_redirect(self, link: Link) -> None:
-        filters = self._filters(link)
-        if not any(_is_ours(message) for message in filters):
-            return
-        self._remove_filter(link)
-        if all(_is_ours(message) for message in filters):
-            # EINVAL: it is not an ingress qdisc but a clsact one, which we never made.
-            with self._netlink.request(
-                "delete the ingress qdisc of", link.name, ignore=(errno.ENOENT, errno.EINVAL, errno.ENODEV)
-            ) as socket:
-                socket.tc("del", "ingress", index=link.index)
-
-    def _filters(self, link: Link) -> list[Any]:
-        found: list[Any] = []
-        # EINVAL: the link has no ingress qdisc.
-        with self._netlink.request("list filters of", link.name, ignore=(errno.EINVAL, errno.ENODEV)) as socket:
-            found += socket.get_filters(index=link.index, parent=_INGRESS)
-        return found
-
-    def _remove_filter(self, link: Link) -> None:
-        with self._netlink.request(
-            "stop redirecting frames of", link.name, ignore=(errno.ENOENT, errno.ENODEV)
-        ) as socket:
-            # The info word of a filter: its priority, and no protocol.
-            socket.tc("del-filter", index=link.index, parent=_INGRESS, info=_MARK << 16)
-
 
 def _burst(rate: int, mtu: int, wanted: int | None) -> int:
     """Return the size of a bucket in bytes: at least two frames, because a frame that is bigger would never pass.
@@ -200,17 +141,3 @@ def _burst(rate: int, mtu: int, wanted: int | None) -> int:
     frame = mtu + _ETHERNET_BYTES
     # The kernel counts in ticks of 64 ns and rounds down: one frame exactly could be a byte too small.
     return max(int(rate * _BURST_S), _BURST_FRAMES * frame) if wanted is None else max(wanted, 2 * frame)
-
-
-def _is_ours(message: Any) -> bool:
-    return bool(message["info"] >> 16 == _MARK)
-
-
-def _target(message: Any) -> int | None:
-    """Return the index of the device to which a filter redirects; 0 if that device is gone."""
-    options = message.get_attr("TCA_OPTIONS")
-    actions = options.get_attr("TCA_U32_ACT") if options else None
-    action = actions.get_attr("TCA_ACT_PRIO_1") if actions else None
-    mirred = action.get_attr("TCA_ACT_OPTIONS") if action else None
-    parameters = mirred.get_attr("TCA_MIRRED_PARMS") if mirred else None
-    return parameters["ifindex"] if parameters else None

@@ -1,0 +1,103 @@
+"""Several hosts at once, and what they say to each other on the wire."""
+
+import contextlib
+import os
+import re
+import signal
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+from scapy.layers.inet import IP, UDP
+from scapy.layers.inet6 import IPv6
+from scapy.layers.l2 import ARP
+from scapy.layers.vxlan import VXLAN
+from scapy.utils import rdpcap
+
+from integration.lab.deadline import wait_for
+from integration.lab.host import Drivers, Host
+from integration.lab.lab import Lab
+from integration.lab.wire import Wire
+
+# By it pynet tries the ways to peers, now and then.
+WAYS = 0x4FFFFF
+
+
+@dataclass(frozen=True, slots=True)
+class Tunnelled:
+    """A frame in a VXLAN packet: who sent it to whom in the underlay, and what it was ("arp", "ip", "other")."""
+
+    source: str
+    destination: str
+    vni: int
+    kind: str
+
+
+def started(lab: Lab, count: int, drivers: Drivers | None = None) -> tuple[Host, ...]:
+    """New hosts, running; whoever asked for them gives them to `discard`."""
+    hosts = tuple(lab.bare_host(drivers) for _ in range(count))
+    try:
+        with ThreadPoolExecutor(count) as pool:
+            list(pool.map(Host.start, hosts))
+    except BaseException:
+        for host in hosts:
+            lab.discard(host)
+        raise
+    return hosts
+
+
+@contextlib.contextmanager
+def captured(wire: Wire, port: int) -> Iterator[list[Tunnelled]]:
+    """After the block the list holds what went over the wire in it, as VXLAN on that UDP port."""
+    path = wire.machine.root / "overlay.pcap"
+    log = wire.machine.root / "tcpdump.log"
+    with log.open("wb") as output:
+        # The bridge hands on what its machines send to each other while somebody listens to everything.
+        listening = wire.machine.spawn(
+            *("tcpdump", "-i", "wire0", "-U", "--immediate-mode", "-Z", "root", "-w", str(path), f"udp port {port}"),
+            output=output,
+        )
+    found: list[Tunnelled] = []
+    try:
+        wait_for("tcpdump listens", lambda: "listening on" in log.read_text())
+        yield found
+    finally:
+        os.killpg(listening.pid, signal.SIGINT)
+        listening.wait(timeout=10)
+    found += _read(path)
+
+
+@contextlib.contextmanager
+def pinging(host: Host, container: str, address: str) -> Iterator[list[float]]:
+    """Inside the block the container pings ten times a second; after it the list holds when answers came."""
+    log = host.machine.root / "ping.log"
+    words = ("ping", "-D", "-i", "0.1", "-W", "1", address)
+    with log.open("wb") as output:
+        program = host.machine.spawn(*host.network_of(container), *words, output=output)
+    answers: list[float] = []
+    try:
+        wait_for("first answer", lambda: "ttl=" in log.read_text())
+        yield answers
+    finally:
+        os.killpg(program.pid, signal.SIGINT)
+        program.wait(timeout=10)
+    answers += [float(when) for when in re.findall(r"\[([\d.]+)\] \d+ bytes from", log.read_text())]
+
+
+def longest_gap(answers: list[float]) -> float:
+    """The longest time without an answer."""
+    return max(later - earlier for earlier, later in pairwise(answers))
+
+
+def _read(path: Path) -> list[Tunnelled]:
+    read = []
+    for frame in rdpcap(str(path)):
+        outer = frame[IP] if IP in frame else frame[IPv6]
+        inner = VXLAN(bytes(frame[UDP].payload))
+        if inner.vni == WAYS:
+            continue
+        kind = "arp" if ARP in inner else "ip" if IP in inner or IPv6 in inner else "other"
+        read.append(Tunnelled(outer.src, outer.dst, inner.vni, kind))
+    return read

@@ -1,0 +1,226 @@
+"""The administrator's commands: each asks the pynet that runs, by its socket in the state directory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+import typer
+
+from pluginkit.cli import as_json, told_in_one_line
+from pluginkit.doctor import findings
+from pluginkit.errors import NotFound, Unavailable
+
+if TYPE_CHECKING:
+    from netplugin.admin.wire import NetworkInfo
+    from netplugin.engine.view import EngineView
+    from pluginkit.doctor.findings import Finding
+
+T = TypeVar("T")
+
+StateDir = Annotated[Path, typer.Option(envvar="PYNET_STATE_DIR", help="State directory of the pynet that is asked.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Engines = Annotated[
+    list[Path] | None,
+    typer.Option("--engine", envvar="PYNET_ENGINES", help="Socket of an engine that knows names; repeatable."),
+]
+DEFAULT_STATE_DIR = Path("/var/lib/pynet")
+
+
+def add_commands(app: typer.Typer) -> None:
+    """The command line has the administrator's commands."""
+    app.command("ls")(list_networks)
+    app.command("inspect")(inspect)
+    app.command("endpoints")(endpoints)
+    app.command("ports")(ports)
+    app.command("explain")(explain)
+    app.command("doctor")(doctor)
+    app.command("rules")(rules)
+
+
+def list_networks(json: Json = False, engine: Engines = None, state_dir: StateDir = DEFAULT_STATE_DIR) -> None:
+    """List the networks of this host: what they are, and how much is in them."""
+    from netplugin.admin import present
+
+    found = known_networks(state_dir)
+    typer.echo(as_json(found) if json else present.networks(found, names_of(engine)))
+
+
+def inspect(
+    networks: Annotated[list[str], typer.Argument(metavar="NETWORK...", help="Names or IDs, or the start of an ID.")],
+    engine: Engines = None,
+    state_dir: StateDir = DEFAULT_STATE_DIR,
+) -> None:
+    """Print everything that is known of networks, as JSON."""
+    found, names = known_networks(state_dir), names_of(engine)
+    with told_in_one_line("pynet"):
+        typer.echo(as_json([_find(wanted, found, names) for wanted in networks]))
+
+
+def endpoints(json: Json = False, engine: Engines = None, state_dir: StateDir = DEFAULT_STATE_DIR) -> None:
+    """List the endpoints on this host: whose they are, and what they have."""
+    from netplugin.admin import present
+
+    found = known_networks(state_dir)
+    told = {network.ID: network.Endpoints for network in found}
+    typer.echo(as_json(told) if json else present.endpoints(found, names_of(engine)))
+
+
+def ports(json: Json = False, engine: Engines = None, state_dir: StateDir = DEFAULT_STATE_DIR) -> None:
+    """List the published ports: where they are open, to whom, and where they lead. `docker ps` does not show them."""
+    from netplugin.admin import present
+
+    found = known_networks(state_dir)
+    told = {endpoint.ID: endpoint.Ports for network in found for endpoint in network.Endpoints if endpoint.Ports}
+    typer.echo(as_json(told) if json else present.ports(found, names_of(engine)))
+
+
+def explain(
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help='A container, an address, or "host".')],
+    destination: Annotated[str, typer.Argument(metavar="DESTINATION", help="A container or an address.")],
+    port: Annotated[str, typer.Argument(metavar="[PORT[/PROTOCOL]]", help="80, 53/udp; without it: ping.")] = "",
+    json: Json = False,
+    engine: Engines = None,
+    state_dir: StateDir = DEFAULT_STATE_DIR,
+) -> None:
+    """Say whether a packet gets there, and what decides that. Ends with 1 if it is dropped."""
+    from contextlib import closing
+
+    from netplugin.admin import ends
+    from netplugin.admin.wire import ExplainAnswer, ExplainRequest
+    from netplugin.kernel.netlink import Netlink
+    from netplugin.kernel.overlay.underlay import way_to
+
+    found, names = known_networks(state_dir), names_of(engine)
+    with told_in_one_line("pynet"), closing(Netlink()) as netlink:
+        number, protocol = ends.parse_port(port)
+        start, goal = ends.ends(source, destination, found, names)
+        if start is not None and (way := way_to(netlink, start)) and way.local:
+            start = None
+        way = way_to(netlink, goal)
+        request = ExplainRequest(str(start or ""), str(goal), bool(way and way.local), protocol, number)
+    answer = ask(state_dir, "Packets.Explain", ExplainAnswer, request)
+    if json:
+        typer.echo(as_json(answer))
+    else:
+        typer.echo(f"{start or 'the host'} to {goal} {port or 'by ping'}: {answer.Verdict}")
+        for step in answer.Steps:
+            typer.echo("  " + names.named(step))
+    if answer.Verdict == "dropped":
+        raise typer.Exit(1)
+
+
+def rules(
+    network: Annotated[str, typer.Argument(metavar="[NETWORK]", help="That network alone.")] = "",
+    json: Json = False,
+    engine: Engines = None,
+    state_dir: StateDir = DEFAULT_STATE_DIR,
+) -> None:
+    """Print the firewall rules of networks and containers, each chain with what it is for."""
+    from netplugin.admin import present
+    from netplugin.admin.wire import RulesAnswer
+
+    names = names_of(engine)
+    with told_in_one_line("pynet"):
+        wanted = _find(network, known_networks(state_dir), names).ID if network else ""
+    chains = [each for each in ask(state_dir, "Rules.List", RulesAnswer).Chains if wanted in ("", each.NetworkID)]
+    typer.echo(as_json(chains) if json else present.rules(chains, names))
+
+
+def doctor(
+    fix: Annotated[bool, typer.Option("--fix", help="Put right what can be without taking anything away.")] = False,
+    json: Json = False,
+    engine: Engines = None,
+    state_dir: StateDir = DEFAULT_STATE_DIR,
+) -> None:
+    """Hold records, engine and kernel against each other; print what is wrong, why, and what helps.
+
+    Ends with 1 if there is a fault or a warning.
+    """
+    found = _examine(state_dir, engine)
+    if fix and any(finding.fix for finding in found):
+        _put_right(found, state_dir)
+        found = _examine(state_dir, engine)
+    if json:
+        typer.echo(as_json(found))
+    elif found:
+        typer.echo(findings.told(found))
+    else:
+        typer.echo("Nothing is wrong.")
+    if any(finding.level != "note" for finding in found):
+        raise typer.Exit(1)
+
+
+def _examine(state_dir: Path, engines: list[Path] | None) -> list[Finding]:
+    from contextlib import closing
+
+    from netplugin.admin.doctor import Sight, examine
+    from netplugin.admin.wire import ServiceAnswer, WaysAnswer
+    from netplugin.kernel.facts import host_facts
+    from netplugin.kernel.netlink import Netlink
+
+    before = _ask_engines(engines)
+    service, networks = ask(state_dir, "Service.Inspect", ServiceAnswer), known_networks(state_dir)
+    ways = ask(state_dir, "Ways.List", WaysAnswer).Ways
+    after = _ask_engines(engines)
+    with told_in_one_line("pynet"), closing(Netlink()) as netlink:
+        return examine(Sight(service, networks, before, after, host_facts(netlink), ways))
+
+
+def _put_right(found: Iterable[Finding], state_dir: Path) -> None:
+    """What can be put right is, or could not be."""
+    from netplugin.admin.wire import ReconcileAnswer
+
+    for fix in dict.fromkeys(finding.fix for finding in found):
+        if fix == "reconcile":
+            ask(state_dir, "Service.Reconcile", ReconcileAnswer)
+        elif fix == "collect":
+            # Ten seconds: what it deletes, two looks must have missed.
+            ask(state_dir, "Service.Collect", dict)
+
+
+def known_networks(state_dir: Path) -> tuple[NetworkInfo, ...]:
+    """Return all networks of the pynet that runs."""
+    from netplugin.admin.wire import NetworksAnswer
+
+    return ask(state_dir, "Networks.List", NetworksAnswer).Networks
+
+
+def _find(wanted: str, found: Iterable[NetworkInfo], names: EngineView) -> NetworkInfo:
+    named = [each for each in found if names.network_name(each.ID) == wanted or each.ID.startswith(wanted)]
+    if len(named) != 1:
+        reason = "several networks are meant" if named else "there is none; see pynet ls"
+        raise NotFound(f"cannot find network {wanted}: {reason}")
+    return named[0]
+
+
+def names_of(engines: list[Path] | None) -> EngineView:
+    """Return what the engines call things; nothing if they cannot be asked: IDs do then."""
+    from netplugin.engine.view import EngineView
+
+    return _ask_engines(engines) or EngineView({}, {})
+
+
+def _ask_engines(engines: list[Path] | None) -> EngineView | None:
+    """Return what all engines know that there are; None: there is none, or one does not answer, which was told."""
+    from netplugin.engine.api import DEFAULT_ENGINES
+    from netplugin.engine.view import look, together
+
+    views = []
+    for path in engines or DEFAULT_ENGINES:
+        if path.exists():
+            try:
+                views.append(look(path))
+            except Unavailable as exc:
+                typer.echo(f"pynet: {exc}", err=True)
+                return None
+    return together(views) if views else None
+
+
+def ask(state_dir: Path, method: str, wanted: type[T], request: Any = None) -> T:
+    """Return what the pynet that runs answers; an error of its ends the process, and was told."""
+    from pluginkit import admin
+
+    with told_in_one_line("pynet"):
+        return admin.call("pynet", state_dir, method, {} if request is None else request, wanted)

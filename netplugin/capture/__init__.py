@@ -1,0 +1,1 @@
+"""Packets of containers and networks, into a file that Wireshark reads."""

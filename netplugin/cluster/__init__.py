@@ -1,0 +1,1 @@
+"""What hosts tell each other of overlay networks, by way of etcd."""

@@ -1,0 +1,278 @@
+"""What this host says in etcd: which networks it is on, and which addresses are its own.
+
+Each write is one transaction, which holds only if this start of pynet is still the last one of its host: a process that
+was cut off and thought dead writes nothing any more. Each may be repeated when its answer was lost.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import replace
+from ipaddress import IPv4Interface, IPv6Interface, ip_address
+from itertools import chain
+
+from netplugin.cluster import keys
+from netplugin.cluster.etcd import Delete, Entry, Etcd, Is, Put
+from netplugin.machine import Address, Way
+from netplugin.options import VXLAN_PORT
+from netplugin.overlay.decide import DERIVED_VNIS, OVERHEAD_BYTES, derived_vni
+from netplugin.records import Endpoint, Network, Overlay
+from pluginkit import wire
+from pluginkit.errors import BadRequest, Conflict, Exhausted, Unavailable
+
+log = logging.getLogger(__name__)
+
+TTL_S = 15
+_TRIES = 20
+
+
+Reserves = Callable[[str, IPv4Interface | IPv6Interface], bool]
+
+
+def _nothing(_name: str, _address: IPv4Interface | IPv6Interface) -> bool:
+    return False
+
+
+class Superseded(Unavailable):
+    """Another pynet has started as this host: this one writes nothing any more."""
+
+
+class Directory:
+    """The cluster, as one host sees it. Threads may share it.
+
+    host: the host's ID. vtep: its address in the underlay. room: the largest packet that leaves by that address.
+    """
+
+    def __init__(
+        self, etcd: Etcd, host: str, host_name: str, vtep: Address, room: int, way_to: Callable[[Address], Way | None]
+    ) -> None:
+        self.etcd = etcd
+        self.host, self.vtep = host, vtep
+        self._host_name, self._room, self._way_to = host_name, room, way_to
+        # The revision in which this start was written down; 0: not yet.
+        self._registered = 0
+        self.lease = 0
+        # Something could not be told, and is to be when etcd is there again.
+        self.owes = False
+
+    def register(self) -> None:
+        """This start is the host's last one, and the host counts as alive.
+
+        Raises: Unavailable.
+        """
+        self.lease = self.etcd.grant(TTL_S)
+        key = keys.host_key(self.host)
+        while True:
+            before = self.etcd.get(key)
+            epoch = wire.decode(before.value, keys.HostValue).epoch if before.revision else 0
+            now = keys.HostValue(self._host_name, str(self.vtep), epoch + 1)
+            alive = Put(keys.alive_key(self.host), str(now.epoch).encode(), self.lease)
+            revision = self.etcd.transact([Is(key, before.revision)], [Put(key, wire.encode(now)), alive])
+            if revision:
+                self._registered = revision
+                return
+
+    def is_forgotten(self) -> bool:
+        """Return whether etcd does not know this host, as after the loss of its data. Raises: Unavailable."""
+        return not self.etcd.get(keys.host_key(self.host)).revision
+
+    def stay_alive(self) -> bool:
+        """Return whether the host still counts as alive; it does for another while then. Raises: Unavailable."""
+        return self.etcd.keep(self.lease)
+
+    def join(self, network: Network, *, shared: bool = False) -> Network:
+        """Return the network as the cluster has it; this host is on it.
+
+        shared: its addresses come from a pool of the cluster.
+
+        Raises: Unavailable; Conflict: the cluster's network is another one; BadRequest: it does not fit this host.
+        """
+        name = network.options.name
+        pools = f"{keys.POOL}{name}/"
+        if not shared and self.etcd.list(pools).entries:
+            raise Conflict(
+                f"cannot create network {name}: its addresses come from the cluster; add --ipam-driver pynet"
+                f" --ipam-opt name={name}"
+            )
+        unshared = [] if shared else [Is(pools, 0, every=True)]
+        for vni in chain([None], _vnis(network)):
+            found = self.etcd.get(keys.network_key(name))
+            if found.revision:
+                value = wire.decode(found.value, keys.NetworkValue)
+                self._check(network, value)
+                changes: list[Put | Delete] = [self._membership(network)]
+                if self.write([Is(found.key, found.revision), *unshared], changes):
+                    return self._decided(network, value)
+            elif vni is not None:
+                port = network.options.vxlan_port
+                value = keys.NetworkValue(vni, port, self._mtu(network), keys.subnets_of(network))
+                taken = keys.vni_key(vni, port)
+                changes = [Put(found.key, wire.encode(value)), Put(taken, name.encode()), self._membership(network)]
+                if self.write([Is(found.key, 0), Is(taken, 0), *unshared], changes):
+                    return self._decided(network, value)
+        raise Exhausted(f"cannot create network {name}: the VNIs that were tried are taken; choose one with -o vni")
+
+    def claim(self, network: Network, endpoint: Endpoint) -> None:
+        """The addresses are the endpoint's, and nobody else's in the cluster, and the others know where it is.
+
+        Raises: Unavailable; Conflict: somebody else has one of them.
+        """
+        if network.overlay is None:
+            return
+        name = network.overlay.name
+        mine = wire.encode(keys.AddressValue(self.host, endpoint.id))
+        value = wire.encode(self.value_of(endpoint))
+        for _ in range(_TRIES):
+            conditions, changes = [], [Put(keys.endpoint_key(name, endpoint.id), value)]
+            for address in _addresses(endpoint):
+                held = self.etcd.get(keys.address_key(name, address.ip))
+                if held.revision:
+                    self._check_holder(name, address, held, endpoint)
+                conditions.append(Is(held.key, held.revision))
+                changes.append(Put(held.key, mine))
+            if self.write(conditions, changes):
+                return
+        raise Unavailable(f"cannot have addresses of {name}: others change them at the same time; try again")
+
+    def value_of(self, endpoint: Endpoint) -> keys.EndpointValue:
+        """Return what is to stand in etcd of an endpoint of this host."""
+        where = self.host, str(self.vtep), endpoint.mac
+        return keys.EndpointValue(*where, endpoint.address4, endpoint.address6, endpoint.names)
+
+    def release(self, name: str, endpoint_id: str, reserves: Reserves = _nothing) -> None:
+        """The endpoint's addresses are free, if they were its own. Raises: Unavailable.
+
+        reserves: tells whether an address stays this host's all the same.
+        """
+        for _ in range(_TRIES):
+            found = self.etcd.get(keys.endpoint_key(name, endpoint_id))
+            if not found.revision:
+                return
+            value = wire.decode(found.value, keys.EndpointValue)
+            if value.host != self.host:
+                return
+            conditions = [Is(found.key, found.revision)]
+            changes: list[Put | Delete] = [Delete(found.key)]
+            for address in (value.address4, value.address6):
+                if address is not None:
+                    held = self.etcd.get(keys.address_key(name, address.ip))
+                    # A later endpoint of this host may have it already.
+                    if held.revision and wire.decode(held.value, keys.AddressValue).endpoint == endpoint_id:
+                        conditions.append(Is(held.key, held.revision))
+                        kept = wire.encode(keys.AddressValue(self.host, ""))
+                        changes.append(Put(held.key, kept) if reserves(name, address) else Delete(held.key))
+            if self.write(conditions, changes):
+                return
+
+    def free_orphans(self, name: str, endpoints: Collection[str]) -> None:
+        """Of this host's, only these endpoints have addresses of the network. Raises: Unavailable."""
+        for entry in self.etcd.list(keys.addresses_prefix(name)).entries:
+            holder = wire.decode(entry.value, keys.AddressValue)
+            if holder.host == self.host and holder.endpoint not in endpoints:
+                self.write([Is(entry.key, entry.revision)], [Delete(entry.key)])
+
+    def leave(self, name: str) -> None:
+        """This host is not on the network, which is no more if no other host is on it. Raises: Unavailable."""
+        self.write([], [Delete(keys.member_key(name, self.host))])
+        found = self.etcd.get(keys.network_key(name))
+        if found.revision:
+            value = wire.decode(found.value, keys.NetworkValue)
+            ends = [Delete(found.key), Delete(keys.vni_key(value.vni, value.port))]
+            self.write([Is(keys.members_prefix(name), 0, every=True), Is(found.key, found.revision)], ends)
+
+    def write(self, conditions: Sequence[Is], changes: Sequence[Put | Delete]) -> bool:
+        """Return whether the conditions held, and the changes are made.
+
+        Raises: Unavailable: nobody answered, or this start is not the host's last one.
+        """
+        own = Is(keys.host_key(self.host), self._registered)
+        if not self._registered:
+            raise Unavailable("cannot use the cluster: etcd has not been reached since pynet started")
+        if self.etcd.transact([own, *conditions], changes):
+            return True
+        if self.etcd.get(own.key).revision != self._registered:
+            raise Superseded("cannot use the cluster: another pynet has started as this host; is its state copied?")
+        return False
+
+    def name_of(self, host: str) -> str:
+        """Return how operators know a host, by its ID. Raises: Unavailable."""
+        found = self.etcd.get(keys.host_key(host))
+        return wire.decode(found.value, keys.HostValue).name if found.revision else host
+
+    def _membership(self, network: Network) -> Put:
+        value = keys.MemberValue(str(self.vtep), network.id)
+        return Put(keys.member_key(network.options.name, self.host), wire.encode(value))
+
+    def _check(self, network: Network, value: keys.NetworkValue) -> None:
+        options, name = network.options, network.options.name
+        here, there = keys.subnets_of(network), value.subnets
+        if here != there:
+            raise Conflict(
+                f"cannot create network {name}: the cluster has it with {_spelled(there)}, not {_spelled(here)}; use"
+                " those --subnet and --gateway, or another -o name"
+            )
+        if options.vni not in (None, value.vni) or options.vxlan_port not in (VXLAN_PORT, value.port):
+            raise Conflict(
+                f"cannot create network {name}: the cluster has it with VNI {value.vni} on port {value.port}; leave"
+                " -o vni and -o vxlan_port out"
+            )
+        room = self._narrowest(name)
+        if value.mtu > room or options.mtu not in (None, value.mtu):
+            raise BadRequest(
+                f"cannot create network {name}: the cluster has it with an MTU of {value.mtu}, this host has room for"
+                f" {room}, and {options.mtu or 'nothing'} was asked for; it must be the same everywhere"
+            )
+
+    def _mtu(self, network: Network) -> int:
+        room = self._room - OVERHEAD_BYTES[self.vtep.version]
+        wanted = network.options.mtu or room
+        if wanted > room:
+            raise BadRequest(f"cannot create network: an MTU of {wanted} does not fit, this host has room for {room}")
+        return wanted
+
+    def _narrowest(self, name: str) -> int:
+        """Return the MTU that the way to every member of a network leaves."""
+        widths = [self._room]
+        for member in self.etcd.list(keys.members_prefix(name)).entries:
+            try:
+                way = self._way_to(ip_address(wire.decode(member.value, keys.MemberValue).vtep))
+            except (BadRequest, ValueError):
+                # Who listens says so; it must keep nobody out.
+                continue
+            if way is not None and not way.local:
+                widths.append(way.mtu)
+        return min(widths) - OVERHEAD_BYTES[self.vtep.version]
+
+    def _decided(self, network: Network, value: keys.NetworkValue) -> Network:
+        overlay = Overlay(value.vni, value.port, str(self.vtep), (), network.options.name)
+        return replace(network, overlay=overlay, mtu=value.mtu)
+
+    def _check_holder(self, name: str, address: IPv4Interface | IPv6Interface, held: Entry, endpoint: Endpoint) -> None:
+        """Raises: Conflict: another host has the address. This host's own engine gives it out once only."""
+        holder = wire.decode(held.value, keys.AddressValue)
+        if holder.host == self.host:
+            return
+        host_name = self.name_of(holder.host)
+        raise Conflict(
+            f"cannot create endpoint {endpoint.id[:12]}: {address.ip} of {name} is in use by endpoint"
+            f" {holder.endpoint[:12]} on host {host_name}; choose another --ip, or an --ip-range for each host"
+        )
+
+
+def _addresses(endpoint: Endpoint) -> list[IPv4Interface | IPv6Interface]:
+    return [address for address in (endpoint.address4, endpoint.address6) if address is not None]
+
+
+def _vnis(network: Network) -> Iterator[int]:
+    """Yield the VNIs to try: the one that was asked for, or from the one that the name gives upwards."""
+    if network.options.vni is not None:
+        yield network.options.vni
+        return
+    start = derived_vni(network.options.name) - DERIVED_VNIS.start
+    for step in range(_TRIES):
+        yield DERIVED_VNIS[(start + step) % len(DERIVED_VNIS)]
+
+
+def _spelled(subnets: tuple[tuple[str, str], ...]) -> str:
+    return " and ".join(f"{pool} (gateway {gateway or 'none'})" for pool, gateway in subnets)

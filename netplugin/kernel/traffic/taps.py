@@ -1,0 +1,78 @@
+"""Frames of links, as they pass. Source: packet(7), socket(7)."""
+
+from __future__ import annotations
+
+import select
+import socket
+import struct
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from typing import NamedTuple
+
+from pluginkit.errors import KernelError
+
+_ALL = 0x0003
+_TIMESTAMP_NS = getattr(socket, "SO_TIMESTAMPNS", 35)
+_LARGEST = 256 * 1024
+_BUFFER_BYTES = 8 << 20
+
+
+class Frame(NamedTuple):
+    """A frame of the link at `place` in the list, seen at a time since 1970. received: by the link, not sent on it."""
+
+    place: int
+    at_ns: int
+    data: bytes
+    received: bool
+
+
+class Taps:
+    """Listens to links of this network namespace, from now on."""
+
+    def __init__(self, links: Sequence[str]) -> None:
+        """Raises: KernelError: there is no such link, or we may not."""
+        self._places: dict[int, int] = {}
+        self._poll = select.poll()
+        self._sockets: dict[int, socket.socket] = {}
+        with ExitStack() as opening:
+            for place, link in enumerate(links):
+                tap = opening.enter_context(socket.socket(socket.AF_PACKET, socket.SOCK_RAW))
+                try:
+                    tap.setsockopt(socket.SOL_SOCKET, _TIMESTAMP_NS, 1)
+                    tap.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER_BYTES)
+                    tap.bind((link, _ALL))
+                except OSError as exc:
+                    raise KernelError("listen to", link, exc.errno or 0) from exc
+                self._places[tap.fileno()] = place
+                self._sockets[tap.fileno()] = tap
+                self._poll.register(tap, select.POLLIN)
+            self._open = opening.pop_all()
+
+    def close(self) -> None:
+        """Nothing is listened to any more."""
+        self._open.close()
+
+    def frames(self, timeout_s: float | None) -> Iterator[Frame]:
+        """Yield frames as they come, those of one link in their order, until the time is over; None: for ever.
+
+        A link that goes away ends only what comes from it.
+        """
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        while self._sockets:
+            left = None if deadline is None else deadline - time.monotonic()
+            if left is not None and left <= 0:
+                return
+            for descriptor, _ in self._poll.poll(None if left is None else left * 1000):
+                try:
+                    yield self._receive(descriptor)
+                except OSError:
+                    self._poll.unregister(descriptor)
+                    del self._sockets[descriptor]
+
+    def _receive(self, descriptor: int) -> Frame:
+        data, ancillary, _, address = self._sockets[descriptor].recvmsg(_LARGEST, 64)
+        stamps = [struct.unpack("ll", value[:16]) for _, kind, value in ancillary if kind == _TIMESTAMP_NS]
+        seconds, nanoseconds = stamps[0] if stamps else (0, time.time_ns())
+        received = address[2] != socket.PACKET_OUTGOING
+        return Frame(self._places[descriptor], seconds * 10**9 + nanoseconds, data, received)

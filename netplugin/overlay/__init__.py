@@ -1,0 +1,1 @@
+"""One network over many hosts: what it is made of, in pure functions."""

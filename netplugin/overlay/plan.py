@@ -1,0 +1,93 @@
+"""What the overlay of a network means to the kernel, on this host. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+from ipaddress import IPv4Address, IPv6Address
+
+from netplugin.dns.resources import Named, NameServer
+from netplugin.records import Endpoint, Network, Overlay, RemoteEndpoint, RemoteHost
+from netplugin.resources import FdbEntry, Neighbour, OverlayGuard, OverlayMember, Sysctl, Vxlan
+from pluginkit.reconcile import Resource
+
+# The entry of this address leads to where frames go that nobody knows a place for, and those for all.
+EVERYBODY = "00:00:00:00:00:00"
+
+
+def device_name(network_id: str) -> str:
+    """Return the name of the network's VXLAN device."""
+    return f"pnx{network_id[:8]}"
+
+
+def plan_overlay(
+    network: Network, overlay: Overlay, bridge: str, own: tuple[IPv4Address | IPv6Address, ...]
+) -> tuple[Resource, ...]:
+    """Return the device in the bridge, who may send to it, to whom it sends, DNS at the bridge's `own` addresses."""
+    device = device_name(network.id)
+    asked = own if network.options.dns else ()
+    pools = tuple(subnet.pool for subnet in network.subnets)
+    return (
+        # First, so that there is no moment at which a stranger's frames come in.
+        OverlayGuard(
+            device,
+            gateway_mac(network, overlay),
+            overlay.vni,
+            overlay.port,
+            network.options.multicast,
+            asked,
+        ),
+        Vxlan(
+            name=device,
+            bridge=bridge,
+            vni=overlay.vni,
+            port=overlay.port,
+            local=overlay.vtep,
+            mtu=network.mtu,
+            learning=not overlay.name,
+            isolated=not network.options.icc,
+            alias=f"pynet network {network.id}",
+        ),
+        # A port of the bridge is no host: it needs no address, so no link-local one either.
+        Sysctl(f"net/ipv6/conf/{device}/disable_ipv6", "1", optional=True),
+        *(want for peer in overlay.peers for want in _peer(network, overlay, peer)),
+        *([NameServer(bridge, asked, network.options.name.lower(), pools)] if asked else []),
+    )
+
+
+def plan_remote_host(host: RemoteHost, network: Network) -> tuple[Resource, ...]:
+    """Return what lets the host send to the network, and lets it have what is for everybody."""
+    return _peer(network, network.overlay, host.vtep) if network.overlay else ()
+
+
+def plan_remote_endpoint(endpoint: RemoteEndpoint, network: Network, bridge: str) -> tuple[Resource, ...]:
+    """Return where frames to the endpoint go, and who answers for its addresses."""
+    addresses = (endpoint.address4, endpoint.address6)
+    return (
+        FdbEntry(device_name(network.id), endpoint.mac, endpoint.vtep),
+        *(Neighbour(bridge, address.ip, endpoint.mac) for address in addresses if address is not None),
+        *plan_names(endpoint, network, bridge),
+    )
+
+
+def plan_names(endpoint: Endpoint | RemoteEndpoint, network: Network, bridge: str) -> tuple[Named, ...]:
+    """Return what is answered to who asks for the endpoint's container by name."""
+    if not network.options.dns or not endpoint.names:
+        return ()
+    addresses = (endpoint.address4, endpoint.address6)
+    return tuple(Named(bridge, address.ip, endpoint.names) for address in addresses if address is not None)
+
+
+def gateway_mac(network: Network, overlay: Overlay) -> str:
+    """Return the MAC address of the bridge, made of the gateways' addresses.
+
+    Hosts that share the gateway's address share its MAC address too, so that a container finds its gateway wherever it
+    is; hosts with gateways of their own are different neighbours.
+    """
+    gateways = ",".join(str(subnet.gateway) for subnet in network.subnets)
+    digest = hashlib.sha256(f"{overlay.vni} {gateways}".encode()).digest()
+    return ":".join(f"{octet:02x}" for octet in (0x02, *digest[:5]))
+
+
+def _peer(network: Network, overlay: Overlay, vtep: str) -> tuple[Resource, ...]:
+    device = device_name(network.id)
+    return OverlayMember(device, overlay.vni, overlay.port, vtep), FdbEntry(device, EVERYBODY, vtep)

@@ -1,0 +1,1 @@
+"""Ports that an administrator opens and closes on containers that run."""

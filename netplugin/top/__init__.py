@@ -1,0 +1,1 @@
+"""What containers send and receive, as it happens."""

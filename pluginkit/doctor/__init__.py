@@ -1,0 +1,1 @@
+"""What the plugins' doctors have in common."""

@@ -1,0 +1,1 @@
+"""Containers: what they are, and what happens to them."""

@@ -1,0 +1,57 @@
+"""One thread that learns of every end of a conmon, and says so."""
+
+from __future__ import annotations
+
+import logging
+import os
+import select
+import threading
+import time
+from collections.abc import Callable
+
+from runtime.errors import ApiError
+
+log = logging.getLogger(__name__)
+
+_PAUSE_S = 1.0
+
+
+class Exits:
+    """Whoever watches a process is called, in a thread of its own, once it has ended."""
+
+    def __init__(self) -> None:
+        self._poll = select.epoll()
+        self._calls: dict[int, Callable[[], None]] = {}
+        threading.Thread(target=self._run, name="exits", daemon=True).start()
+
+    def watch(self, pid: int | None, call: Callable[[], None]) -> None:
+        """`call` is called when the process has ended; at once if it has already (None: nobody knows its id)."""
+        try:
+            if pid is None:
+                raise ProcessLookupError
+            descriptor = os.pidfd_open(pid)
+        except ProcessLookupError:
+            threading.Thread(target=self._call, args=(call,), daemon=True).start()
+            return
+        self._calls[descriptor] = call
+        self._poll.register(descriptor, select.EPOLLIN | select.EPOLLONESHOT)
+
+    def _run(self) -> None:
+        while True:
+            for descriptor, _ in self._poll.poll():
+                call = self._calls.pop(descriptor)
+                os.close(descriptor)
+                threading.Thread(target=self._call, args=(call,), daemon=True).start()
+
+    def _call(self, call: Callable[[], None]) -> None:
+        while True:
+            try:
+                call()
+                return
+            except ApiError as exc:
+                # The end has happened, and a full disk only keeps it from being written down: tried again.
+                log.warning("after the end of a process: %s", exc)
+                time.sleep(_PAUSE_S)
+            except Exception:
+                log.exception("after the end of a process")
+                return

@@ -1,0 +1,1 @@
+"""Images: names, layers by digest, and archives."""

@@ -1,0 +1,122 @@
+"""Plugins by name: found and activated when first needed, and asked again while they start."""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from runtime.errors import ApiError, Failed, NotFound
+from runtime.plugins import discovery
+from runtime.plugins.transport import Refused, Unreachable, exchange
+
+Result = TypeVar("Result")
+
+# Source: moby pkg/plugins/client.go, backoff and abort; volume/drivers/proxy.go, longTimeout.
+PATIENCE_S = 30.0
+LONG_S, SHORT_S = 120.0, 60.0
+SLOW = ("VolumeDriver.Create", "VolumeDriver.Mount")
+_log = logging.getLogger(__name__)
+
+
+class Plugins:
+    """All plugins that this machine has. Threads may share it; one that is down never delays another."""
+
+    def __init__(
+        self,
+        sockets: Path = discovery.SOCKETS,
+        specs: tuple[Path, ...] = discovery.SPECS,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._places = (sockets, specs)
+        self._sleep = sleep
+        self._turn = threading.Lock()
+        # What was activated stays, as with dockerd: a plugin that restarts is not asked what it is again.
+        self._active: dict[str, tuple[discovery.Address, frozenset[str]]] = {}
+
+    def call(self, name: str, capability: str, method: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Return the answer of the plugin `name` to `capability`.`method`. A body of None is sent as an empty one.
+
+        Unlike dockerd, a request that is sent again has its body again, and network drivers have a time limit too.
+
+        Raises: NotFound: no such plugin, or it is of another kind; Refused: its words; Unreachable; Failed.
+        """
+        address, implements = self._activate(name, patient=True)
+        if capability not in implements:
+            kinds = ", ".join(sorted(implements)) or "nothing"
+            raise NotFound(f'cannot use plugin "{name}" as {capability}: it implements {kinds}; name another')
+        encoded = b"" if body is None else json.dumps(body).encode() + b"\n"
+        return self._exchange(name, address, f"{capability}.{method}", encoded)
+
+    def implementing(self, capability: str) -> list[str]:
+        """Return the names of the plugins of that kind that answer now, sorted."""
+        found = []
+        for name in discovery.names(*self._places):
+            try:
+                _, implements = self._activate(name, patient=False)
+            except ApiError as exc:
+                _log.warning("plugin %s is passed over: %s", name, exc)
+                continue
+            if capability in implements:
+                found.append(name)
+        return found
+
+    def known(self, capability: str) -> list[str]:
+        """Return the names of the plugins of that kind that were used since the daemon started, sorted."""
+        with self._turn:
+            return sorted(name for name, (_, implements) in self._active.items() if capability in implements)
+
+    def _activate(self, name: str, patient: bool) -> tuple[discovery.Address, frozenset[str]]:
+        with self._turn:
+            if name in self._active:
+                return self._active[name]
+        address = (
+            self._patiently(name, lambda: discovery.find(name, *self._places), NotFound)
+            if patient
+            else discovery.find(name, *self._places)
+        )
+        answer = self._exchange(name, address, "Plugin.Activate", b"", patient)
+        implements = answer.get("Implements") or []
+        if not isinstance(implements, list):
+            raise Failed(f'cannot activate plugin "{name}": Implements is no list; repair the plugin')
+        active = (address, frozenset(map(str, implements)))
+        with self._turn:
+            return self._active.setdefault(name, active)
+
+    def _exchange(
+        self, name: str, address: discovery.Address, method: str, body: bytes, patient: bool = True
+    ) -> dict[str, Any]:
+        timeout_s = LONG_S if method in SLOW or not method.startswith("VolumeDriver.") else SHORT_S
+
+        def ask() -> dict[str, Any]:
+            return exchange(address, method, body, timeout_s)
+
+        try:
+            return self._patiently(name, ask, OSError) if patient else ask()
+        except OSError as exc:
+            where = address.socket or f"{address.host}:{address.port}"
+            raise Unreachable(
+                f'cannot ask plugin "{name}": {method} at {where}: {exc}; is the plugin running?'
+            ) from exc
+        except Refused as exc:
+            _log.info("plugin %s refused: %s", name, exc)
+            raise
+
+    def _patiently(self, name: str, attempt: Callable[[], Result], transient: type[Exception]) -> Result:
+        """Return what `attempt` returns. After 0, 1, 3, 7 and 15 seconds it has been tried for the last time."""
+        started, pause = time.monotonic(), 1.0
+        slept = 0.0
+        while True:
+            try:
+                return attempt()
+            except transient as exc:
+                elapsed = max(time.monotonic() - started, slept)
+                if elapsed + pause >= PATIENCE_S:
+                    raise
+                _log.warning("plugin %s: %s; tried again in %g s", name, exc, pause)
+            self._sleep(pause)
+            slept, pause = slept + pause, pause * 2

@@ -1,0 +1,10 @@
+BEGIN TRANSACTION;
+CREATE TABLE fact (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+INSERT INTO "fact" VALUES('boot_id','the boot that wrote it');
+CREATE TABLE record (kind TEXT NOT NULL, id TEXT NOT NULL, parent TEXT NOT NULL, current TEXT, next TEXT, PRIMARY KEY (kind, id)) WITHOUT ROWID;
+INSERT INTO "record" VALUES('endpoint','cccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccc','aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa','{"id":"cccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccc","network_id":"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa","address4":"10.61.0.2/24","address6":"fd61::2/64","mac":"02:42:0a:3d:00:02","sandbox":"/var/run/docker/netns/f00","ports":[{"protocol":"tcp","container_port":80,"host_port":8080,"host4":"0.0.0.0","host6":"::"}]}',NULL);
+INSERT INTO "record" VALUES('network','aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa','','{"id":"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa","subnets4":[{"pool":"10.61.0.0/24","gateway":"10.61.0.1","address_space":"LocalDefault"}],"subnets6":[{"pool":"fd61::/64","gateway":"fd61::1","address_space":"LocalDefault"}],"internal":false,"options":{"mtu":1400,"masquerade":false,"icc":true,"host_binding_ipv4":"127.0.0.1","interface_prefix":"lan"}}',NULL);
+INSERT INTO "record" VALUES('network','bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb','','{"id":"bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb","subnets4":[{"pool":"10.62.0.0/24","gateway":null,"address_space":"LocalDefault"}],"subnets6":[],"internal":true,"options":{"mtu":1500,"masquerade":true,"icc":true,"host_binding_ipv4":null,"interface_prefix":"eth"}}','null');
+CREATE INDEX record_parent ON record (kind, parent);
+COMMIT;
+PRAGMA user_version = 1;

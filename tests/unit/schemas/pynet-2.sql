@@ -1,0 +1,14 @@
+BEGIN TRANSACTION;
+CREATE TABLE fact (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+INSERT INTO "fact" VALUES('boot_id','the boot that wrote it');
+CREATE TABLE record (kind TEXT NOT NULL, id TEXT NOT NULL, parent TEXT NOT NULL, current TEXT, next TEXT, PRIMARY KEY (kind, id)) WITHOUT ROWID;
+INSERT INTO "record" VALUES('address','pynet-local/10.61.0.0/24/2','pynet-local/10.61.0.0/24','{"address":"10.61.0.2","role":"endpoint","owner":"02:42:0a:3d:00:02","turn":1,"held":true}',NULL);
+INSERT INTO "record" VALUES('endpoint','cccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccc','aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa','{"id":"cccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccc","network_id":"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa","address4":"10.61.0.2/24","address6":null,"mac":"02:42:0a:3d:00:02","sandbox":"","ports":[],"former_ports":[{"protocol":"udp","container_port":5000,"host_port":6000,"host4":"0.0.0.0","host6":null,"count":10}]}',NULL);
+INSERT INTO "record" VALUES('installation','this','','{"ula":"fd12:3456:789a::/48"}',NULL);
+INSERT INTO "record" VALUES('network','aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa','','{"id":"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa","subnets4":[{"pool":"10.61.0.0/24","gateway":"10.61.0.1","address_space":"pynet-local","router":null}],"subnets6":[],"internal":false,"options":{"mtu":null,"bridge_name":"","masquerade":true,"icc":true,"inhibit_ipv4":false,"gateway_mode_ipv4":"nat","gateway_mode_ipv6":"nat","trusted_host_interfaces":[],"host_binding_ipv4":null,"host_binding_ipv6":null,"host_ipv4":null,"host_ipv6":null,"interface_prefix":"lan","publish_from":[],"routes":[]},"mtu":1400,"adopted":false}',NULL);
+INSERT INTO "record" VALUES('pool','pynet-local/10.61.0.0/24','','{"address_space":"pynet-local","subnet":"10.61.0.0/24","ip_range":"10.61.0.128/25","sticky":true,"references":1}',NULL);
+CREATE INDEX record_parent ON record (kind, parent);
+CREATE INDEX endpoint_address4 ON record (kind, parent, json_extract(current, '$.address4')) WHERE kind = 'endpoint';
+CREATE INDEX endpoint_address6 ON record (kind, parent, json_extract(current, '$.address6')) WHERE kind = 'endpoint';
+COMMIT;
+PRAGMA user_version = 2;

@@ -1,0 +1,15 @@
+BEGIN TRANSACTION;
+CREATE TABLE fact (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+INSERT INTO "fact" VALUES('boot_id','the boot that wrote it');
+INSERT INTO "fact" VALUES('written_by','0.1.0');
+CREATE TABLE record (kind TEXT NOT NULL, id TEXT NOT NULL, parent TEXT NOT NULL, current TEXT, next TEXT, PRIMARY KEY (kind, id)) WITHOUT ROWID;
+INSERT INTO "record" VALUES('host','this','','{"id":"dddddddddddddddddddddddddddddddd"}',NULL);
+INSERT INTO "record" VALUES('network','aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa','','{"id":"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa","subnets4":[{"pool":"10.61.0.0/24","gateway":"10.61.0.1","address_space":"pynet-local","router":null}],"subnets6":[],"internal":false,"options":{"mtu":null,"bridge_name":"","masquerade":true,"icc":true,"inhibit_ipv4":false,"gateway_mode_ipv4":"nat","gateway_mode_ipv6":"nat","trusted_host_interfaces":[],"host_binding_ipv4":null,"host_binding_ipv6":null,"host_ipv4":null,"host_ipv6":null,"interface_prefix":"eth","publish_from":[],"routes":[],"anti_spoof":false,"egress_rate":null,"ingress_rate":null,"burst":null,"type":"overlay","name":"blue","vni":4097,"peers":[],"vtep":"","vxlan_port":14789},"mtu":1450,"adopted":false,"kept":[],"overlay":{"vni":4097,"port":4790,"vtep":"192.0.2.1","peers":[],"name":"blue"}}',NULL);
+INSERT INTO "record" VALUES('remote endpoint','eeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeee','aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa','{"mac":"02:42:0a:3d:00:03","vtep":"192.0.2.2","address4":"10.61.0.3/24","address6":null}',NULL);
+INSERT INTO "record" VALUES('remote host','192.0.2.2','aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa','{"vtep":"192.0.2.2"}',NULL);
+INSERT INTO "record" VALUES('sighting','aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa','','{"engine":"ENGI:NE"}',NULL);
+CREATE INDEX record_parent ON record (kind, parent);
+CREATE INDEX endpoint_address4 ON record (kind, parent, json_extract(current, '$.address4')) WHERE kind = 'endpoint';
+CREATE INDEX endpoint_address6 ON record (kind, parent, json_extract(current, '$.address6')) WHERE kind = 'endpoint';
+COMMIT;
+PRAGMA user_version = 3;

@@ -1,0 +1,11 @@
+BEGIN TRANSACTION;
+CREATE TABLE fact (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+INSERT INTO "fact" VALUES('boot_id','the boot that wrote it');
+CREATE TABLE record (kind TEXT NOT NULL, id TEXT NOT NULL, parent TEXT NOT NULL, current TEXT, next TEXT, PRIMARY KEY (kind, id)) WITHOUT ROWID;
+INSERT INTO "record" VALUES('attachment','notes','notes','{"mounts":[{"caller_id":"dddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddd","engine":"1234@5678","count":2}]}',NULL);
+INSERT INTO "record" VALUES('volume','half','',NULL,'{"name":"half","options":{"backend":"loop","size":1073741824,"fs":"ext4"},"created_at":null}');
+INSERT INTO "record" VALUES('volume','notes','','{"name":"notes","options":{"backend":"loop","size":67108864,"fs":"ext4"},"created_at":"2026-11-24T12:30:00Z"}',NULL);
+INSERT INTO "record" VALUES('volume','shared','','{"name":"shared","options":{"backend":"bind","source":"/srv/data/shared"},"created_at":"2026-11-24T12:30:00Z"}',NULL);
+CREATE INDEX record_parent ON record (kind, parent);
+COMMIT;
+PRAGMA user_version = 1;

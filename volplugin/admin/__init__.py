@@ -1,0 +1,1 @@
+"""What the administrator asks of pyvol, and nobody else."""

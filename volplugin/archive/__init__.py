@@ -1,0 +1,1 @@
+"""Volumes as archives: one stream that is a whole volume at an instant."""

@@ -1,0 +1,112 @@
+"""The command `pyvol doctor`: asks the pyvol that runs, and engines, which pyvol itself never asks."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from pluginkit import admin
+from pluginkit.cli import as_json
+from pluginkit.doctor import findings
+from pluginkit.errors import PluginError, Unavailable
+from volplugin.admin.cli import DEFAULT_STATE_DIR, Json, StateDir, ask
+
+if TYPE_CHECKING:
+    from pluginkit.doctor.findings import Finding
+    from volplugin.admin.engine import EngineView
+    from volplugin.doctor.examine import Sight
+
+Engines = Annotated[
+    list[Path] | None,
+    typer.Option("--engine", help="Socket of an engine that has volumes of pyvol; repeatable."),
+]
+# Between two looks that must agree before anybody is said to be gone: a container is being started for less.
+_PAUSE_S = 5.0
+
+
+def add_commands(app: typer.Typer) -> None:
+    """The command line has this command."""
+    app.command("doctor")(doctor)
+
+
+def doctor(
+    fix: Annotated[bool, typer.Option("--fix", help="Put right what can be without taking anything away.")] = False,
+    json: Json = False,
+    engine: Engines = None,
+    state_dir: StateDir = DEFAULT_STATE_DIR,
+) -> None:
+    """Hold records, engine and kernel against each other; print what is wrong, why, and what helps.
+
+    Ends with 1 if there is a fault or a warning.
+    """
+    from volplugin.doctor.examine import examine
+
+    sight = _look(state_dir, engine)
+    found = examine(sight)
+    if fix and any(finding.fix for finding in found):
+        _put_right(found, sight, state_dir, engine)
+        found = examine(_look(state_dir, engine))
+    if json:
+        typer.echo(as_json(found))
+    elif found:
+        typer.echo(findings.told(found))
+    else:
+        typer.echo("Nothing is wrong.")
+    if any(finding.level != "note" for finding in found):
+        raise typer.Exit(1)
+
+
+def _look(state_dir: Path, engines: list[Path] | None) -> Sight:
+    from volplugin.doctor.examine import Sight
+    from volplugin.doctor.wire import ServiceAnswer
+
+    before = _ask_engines(engines)
+    service = ask(state_dir, "Service.Inspect", {}, ServiceAnswer)
+    return Sight(service, before, _ask_engines(engines))
+
+
+def _put_right(found: Iterable[Finding], sight: Sight, state_dir: Path, engines: list[Path] | None) -> None:
+    """What can be put right is, or it was told why not."""
+    from volplugin.doctor import examine
+    from volplugin.doctor.wire import DetachRequest, HealRequest
+
+    methods = {examine.THAW: "Volumes.Thaw", examine.CLOSE_KEY: "Volumes.CloseKey"}
+    wanted = [(finding.fix, finding.subject) for finding in found if finding.fix]
+    for fix, name in dict.fromkeys(wanted):
+        if fix == examine.RECONCILE:
+            _tell(state_dir, "Service.Reconcile", {})
+        elif fix in methods:
+            _tell(state_dir, methods[fix], HealRequest(name))
+    if any(fix == examine.DETACH for fix, _ in wanted):
+        time.sleep(_PAUSE_S)
+        before = examine.stale(sight)
+        for name, volume in examine.stale(_look(state_dir, engines)).items():
+            if name in before and before[name].Mounts == volume.Mounts:
+                _tell(state_dir, "Volumes.Detach", DetachRequest(name, volume.Mounts))
+
+
+def _tell(state_dir: Path, method: str, request: object) -> None:
+    try:
+        admin.call("pyvol", state_dir, method, request, dict)
+    except PluginError as exc:
+        typer.echo(f"pyvol: {exc}", err=True)
+
+
+def _ask_engines(engines: list[Path] | None) -> EngineView | None:
+    """Return what all engines know that there are; None: there is none, or one does not answer, which was told."""
+    from volplugin.admin.engine import DEFAULT_ENGINES, look
+    from volplugin.doctor.examine import together
+
+    views = []
+    for path in engines or DEFAULT_ENGINES:
+        if path.exists():
+            try:
+                views.append(look(path))
+            except Unavailable as exc:
+                typer.echo(f"pyvol: {exc}", err=True)
+                return None
+    return together(views) if views else None

@@ -1,0 +1,1 @@
+"""Snapshots of several volumes at one instant, and at set times."""

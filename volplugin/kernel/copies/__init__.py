@@ -1,0 +1,1 @@
+"""Copies of backing files at an instant."""

@@ -1,0 +1,1 @@
+"""Pools: filesystems in files that hold volumes, so that copies of these take no time."""

@@ -1,0 +1,1 @@
+"""The administrator's commands that look after volumes: checks, changes, the trash, the doctor."""
