@@ -112,17 +112,20 @@ class Publisher:
 
     def watch(self) -> None:
         """Never returns: what is published for a while is closed when that is over."""
+        due: float | None = 0.0  # once at the start
         while True:
-            # Before the look, so that nothing that comes after it is slept through.
-            self._sooner.clear()
-            try:
-                due = self.expire(time.time())
-                # A clock that is set forward must not leave a port open for long.
-                wait = _AGAIN_S if due is None else min(_AGAIN_S, max(0.0, due - time.time()))
-            except (PluginError, ExceptionGroup) as exc:
-                log.warning("cannot close what was published for a while: %s", describe(exc))
-                wait = _AGAIN_S
-            self._sooner.wait(wait)
+            # A clock that is set forward must not leave a port open for long.
+            wait = None if due is None else min(_AGAIN_S, max(0.0, due - time.time()))
+            if asked := self._sooner.wait(wait):
+                self._sooner.clear()
+            now = time.time()
+            # Only then: it goes through all endpoints.
+            if asked or (due is not None and due <= now):
+                try:
+                    due = self.expire(now)
+                except (PluginError, ExceptionGroup) as exc:
+                    log.warning("cannot close what was published for a while: %s", describe(exc))
+                    due = now + _AGAIN_S
 
 
 def _refuse(request: PublishRequest, network: Network, endpoint: Endpoint, sources: tuple[str, ...]) -> None:
