@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from integration.lab import snapshot
+from integration.lab import plugin, snapshot
 from integration.lab.daemon import Daemon
 from integration.lab.deadline import wait_for
 from integration.lab.host import Host
@@ -177,3 +177,22 @@ def test_the_record_of_all_volumes_is_there_after_a_crash(host: Host, pyvol: Dae
     pyvol.start()
     assert sorted(host.docker("volume", "ls", "-q").split()) == ["v1", "v2"]
     assert host.once("cat /data/file", *NONE, "-v", "v2:/data") == "kept"
+
+
+def test_without_its_records_it_takes_no_containers_network_away_unasked(host: Host, pynet: Daemon) -> None:
+    host.web("ann", "--network", "n1")
+    address = host.address_of("ann", "n1")
+    pynet.stop()
+    other = plugin.daemon("pynet", host.machine, {"PATH": host.kind.path()}, confine=False)
+    other.argv[-1] = f"{host.root}/empty"
+    done = host.machine.try_run(*other.argv)
+    assert done.returncode == 1
+    assert f"cannot begin with no records in {host.root}/empty" in done.stderr
+    assert not (host.root / "empty" / "pynet.db").exists()
+    assert host.ask("http", address, 80, "/") == "lab"
+    other.argv.append("--start-over")
+    other.start()
+    links = host.run("ip", "-o", "link", "show", "type", "veth").splitlines()
+    assert other.stop() == 0
+    assert [link for link in links if ": eth0@" not in link] == []
+    pynet.start()

@@ -72,7 +72,7 @@ from netplugin.resources import (
     Vxlan,
 )
 from netplugin.wire import ScopeName
-from pluginkit.errors import CommandError
+from pluginkit.errors import CommandError, Conflict
 from pluginkit.metrics import Metrics
 from pluginkit.reconcile import Kernel
 from pluginkit.server import create_admin_app, create_app
@@ -91,6 +91,29 @@ def open_store(state_dir: Path) -> Store:
     Raises: StateError: they cannot be used.
     """
     return Store(state_dir / STATE_FILE, kinds.ALL, kinds.MIGRATIONS)
+
+
+def check_state(state_dir: Path, start_over: bool) -> None:
+    """The records below `state_dir` can be used, and are those of the endpoints that this host has.
+
+    start_over: where there were none yet, endpoints without a record may be taken away.
+
+    Raises: StateError: they cannot be used; Conflict: there are none yet, but endpoints of ours.
+    """
+    if not start_over and not (state_dir / STATE_FILE).exists():
+        netlink = Netlink()
+        try:
+            strangers = sorted(veth.name for veth in Veths(netlink).owned())
+        finally:
+            netlink.close()
+        if strangers:
+            some = ", ".join(strangers[:3]) + (", …" if len(strangers) > 3 else "")
+            raise Conflict(
+                f"cannot begin with no records in {state_dir}: containers use networks of pynet on this host ({some}),"
+                " which it would take away; give the directory that has their records (--state-dir; state.source of the"
+                " managed plugin), or, if these are lost, start once with --start-over (PYNET_START_OVER=1)"
+            )
+    open_store(state_dir).close()
 
 
 class Plugin:

@@ -42,6 +42,13 @@ def serve(
     state_dir: Annotated[
         Path, typer.Option(envvar="PYNET_STATE_DIR", help="Directory for the records of networks and endpoints.")
     ] = Path("/var/lib/pynet"),
+    start_over: Annotated[
+        bool,
+        typer.Option(
+            envvar="PYNET_START_OVER",
+            help="Begin with no records although containers use networks of pynet: these are taken away.",
+        ),
+    ] = False,
     reconcile_every: Annotated[
         float,
         typer.Option(envvar="PYNET_RECONCILE_EVERY", min=5.0, help="Seconds between checks of the kernel."),
@@ -123,7 +130,7 @@ def serve(
                 socket=socket,
                 state_dir=state_dir,
                 reconcile_every_s=reconcile_every,
-                check=lambda: plugin.open_store(state_dir).close(),
+                check=lambda: plugin.check_state(state_dir, start_over),
                 start=lambda: plugin.start(
                     state_dir, backend, pools, tuple(engine) or DEFAULT_ENGINES, settings, ephemeral, scope
                 ),
