@@ -5,7 +5,7 @@ ENGINE = docker-20.10
 FIREWALL = auto
 FORM = legacy
 
-.PHONY: help up down test integration matrix plugins bench chaos power-cuts hostile partitions site lint format docs manual deb packages
+.PHONY: help up down test integration matrix plugins bench chaos conform power-cuts hostile partitions site lint format docs manual deb packages
 
 help: ## Print this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -37,6 +37,9 @@ partitions: ## 100 stories of hosts that are cut from etcd, killed, forgotten; 1
 
 growth: ## An overlay with 5 000 and with 10 000 endpoints on other hosts: read, read again, one more
 	@for endpoints in 5000 10000; do GROWTH_ENDPOINTS=$$endpoints .venv/bin/python -m pytest -q -s tests/cluster/test_growth.py || exit 1; done
+
+conform: ## The packet cases through Docker's own bridge and through pynet, side by side: build/conform; ARGS="--engine docker-26.1"
+	@.venv/bin/python -m integration.bench.conform $(ARGS)
 
 integration: ## The integration tests on ENGINE=docker-20.10|docker-26.1|docker-28.5|pyrun, FIREWALL=nftables|iptables, FORM=legacy|managed
 	@scripts/test --engine=$(ENGINE) --firewall=$(FIREWALL) --form=$(FORM) --long $(PYTEST)

@@ -25,6 +25,8 @@ _SO_RCVBUFFORCE = 33
 _STORM = 100
 # How long something that comes may take on a busy machine, and how long nothing has come that does not come.
 PATIENCE_S, QUIET_S = 3.0, 0.15
+# Who answers for others takes a moment first, so that they can do so themselves (net.ipv4.neigh.*.proxy_delay).
+PROXY_S = 1.0
 
 Match = Callable[[Any], bool]
 

@@ -48,15 +48,17 @@ def get(path: Path, what: str) -> Any:
         return json.loads(answer.read())
 
 
-def send(path: Path, method: str, what: str, content: Any = None) -> None:
-    """The engine on that Unix socket has done what it was asked for.
+def send(path: Path, method: str, what: str, content: Any = None) -> bytes:
+    """The engine on that Unix socket has done what it was asked for; return what it says.
+
+    content: bytes as they are, everything else as JSON.
 
     Raises: Conflict: it has not, and its words say why. Unavailable: nobody knows.
     """
-    body = None if content is None else json.dumps(content)
+    body = content if content is None or isinstance(content, bytes) else json.dumps(content)
     try:
-        with _asked(path, what, method, body, _CHANGE_TIMEOUT_S):
-            return
+        with _asked(path, what, method, body, _CHANGE_TIMEOUT_S) as (_, answer):
+            return answer.read()
     except _Refused as exc:
         raise Conflict(f"cannot have {method} {what} of the engine: {exc}") from exc
     except (OSError, http.client.HTTPException, ValueError) as exc:
@@ -81,14 +83,14 @@ class _Refused(ValueError):
 
 @contextmanager
 def _asked(
-    path: Path, what: str, method: str = "GET", body: str | None = None, timeout_s: float = _TIMEOUT_S
+    path: Path, what: str, method: str = "GET", body: str | bytes | None = None, timeout_s: float = _TIMEOUT_S
 ) -> Iterator[tuple[socket.socket, http.client.HTTPResponse]]:
     connection = http.client.HTTPConnection("engine", timeout=timeout_s)
     try:
         connection.sock = way = socket.socket(socket.AF_UNIX)
         way.settimeout(timeout_s)
         way.connect(str(path))
-        connection.request(method, what, body, {"Content-Type": "application/json"} if body else {})
+        connection.request(method, what, body, {"Content-Type": "application/json"} if isinstance(body, str) else {})
         answer = connection.getresponse()
         if not http.client.OK <= answer.status < http.client.MULTIPLE_CHOICES:
             raise _Refused(f"{what} is answered with {answer.status}: {_message(answer.read())}")

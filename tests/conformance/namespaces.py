@@ -86,7 +86,7 @@ class NamespaceStage:
     """The stage of one kind and firewall backend."""
 
     driver = "pynet"
-    offers = frozenset({"anti_spoof", "rates", "publish_from", "comes", "restart", "local"})
+    offers = frozenset({"anti_spoof", "rates", "publish_from", "comes"})
 
     def __init__(self, kind: Kind, firewall: str, directory: Path) -> None:
         self.kind: Kind = kind
@@ -169,10 +169,6 @@ class NamespaceStage:
         host.ok("Leave", **ids)
         self._sandboxes.pop(name).close()
         host.ok("DeleteEndpoint", **ids)
-
-    def restart(self) -> None:
-        self.near.plugin.kill()
-        self.near.start()
 
     def close(self) -> None:
         for host in filter(None, (self.near, self.peer)):

@@ -20,6 +20,8 @@ def fragments(view: View, source: End, target: End | str, sport: int, dport: int
     """Return a datagram in three fragments or more."""
     whole = view.packet(source, target) / view.udp(sport, dport, payload)
     if view.version == 4:
+        # What is left of one datagram must not be taken for a piece of the next.
+        view.ip_of(whole).id = int(payload[:4], 16)
         return list(fragment(whole, fragsize=600))
     link = whole.copy()
     link.remove_payload()

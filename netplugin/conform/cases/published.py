@@ -83,10 +83,10 @@ def tcp(view: View) -> None:
 @case("publish-sctp", "docker run -p 7001:7000/sctp; RFC 9260")
 def sctp(view: View) -> None:
     """The first packet of an SCTP association comes to the container, at the container's port."""
-    ann, ghost = view.at("ann"), view.ghost
+    sue, ghost = view.at("sue"), view.ghost
     tag = int.from_bytes(token()[:4])
     init = SCTP(sport=4202, dport=7001) / SCTPChunkInit(init_tag=tag)
-    with ann.place.hear(lambda frame: SCTPChunkInit in frame and frame[SCTPChunkInit].init_tag == tag) as heard:
+    with sue.place.hear(lambda frame: SCTPChunkInit in frame and frame[SCTPChunkInit].init_tag == tag) as heard:
         ghost.place.send(view.packet(ghost, view.wire.host) / init)
         arrived = heard.first()
     expect(arrived[SCTP].dport == 7000, f"at port {arrived[SCTP].dport}")
@@ -133,7 +133,7 @@ def host_address(view: View) -> None:
     closed(view, ghost, ann, 5454, at=ann.gateway)
 
 
-@case("publish-loopback-only", "moby/moby#45610", versions=(4,))
+@case("publish-loopback-only", "moby/moby#45610; moby/moby#41872", versions=(4,))
 def loopback_only(view: View) -> None:
     """A port that is published on 127.0.0.1 is closed to the wire, by the host's address and by 127.0.0.1."""
     ann, outside = view.at("ann"), view.outside

@@ -1,0 +1,73 @@
+"""`make conform`: the packet cases through Docker's own bridge and through pynet, on one engine, side by side."""
+
+import argparse
+import json
+import sys
+import tempfile
+from pathlib import Path
+
+from integration.lab import machine
+from integration.lab.engine import ENGINES
+from integration.lab.host import Drivers
+from integration.lab.lab import Lab
+
+DRIVERS = ("bridge", "pynet")
+MARKS = {"passed": "yes", "failed": "**no**", "not run": "not run"}
+
+
+def main() -> None:
+    """Everything that was said is in a folder; the rows in which the drivers differ, or fail, were printed."""
+    parser = argparse.ArgumentParser(prog="integration.bench.conform", description=__doc__)
+    parser.add_argument("--engine", default="docker-28.5", choices=sorted(ENGINES))
+    parser.add_argument("--firewall", default="nftables", choices=["iptables", "nftables"])
+    parser.add_argument("--to", type=Path, default=Path("build/conform"), help="folder for page, JSON and JUnit's XML")
+    parser.add_argument("--case", action="append", default=[], help="only cases of such a name")
+    options = parser.parse_args()
+    options.to.mkdir(parents=True, exist_ok=True)
+    folder = options.to.resolve()
+    with tempfile.TemporaryDirectory(prefix="pylab-") as root:
+        lab = Lab(Path(root) / "conform", ENGINES[options.engine], Drivers(firewall=options.firewall))
+        try:
+            host = lab.host()
+            done = host.machine.try_run(
+                *(sys.executable, "-m", "netplugin", "conform", "--json"),
+                *(word for driver in DRIVERS for word in ("--driver", driver)),
+                *(word for case in options.case for word in ("--case", case)),
+                *("--html", str(folder / "page.html"), "--junit", str(folder / "junit.xml")),
+                env={"PATH": host.kind.path()},
+                timeout_s=1800,
+            )  # fmt: skip
+        finally:
+            lab.close()
+            machine.detach_loops(Path(root))
+            machine.remove_cgroups(f"/{Path(root).name}-*")
+    if not done.stdout:
+        sys.exit(done.stderr)
+    (folder / "verdicts.json").write_text(done.stdout)
+    print(table(json.loads(done.stdout)))
+
+
+def table(verdicts: list[dict[str, str]]) -> str:
+    """What has not passed with all drivers, as a table in Markdown, and a sum for each."""
+    played: dict[tuple[str, str], dict[str, dict[str, str]]] = {}
+    for each in verdicts:
+        played.setdefault((each["case"], each["version"]), {})[each["driver"]] = each
+    drivers = list(dict.fromkeys(each["driver"] for each in verdicts))
+    rows: dict[tuple[str, str, str], list[str]] = {}
+    for (case, version), found in played.items():
+        if any(each["outcome"] != "passed" for each in found.values()):
+            marks = " | ".join(MARKS[found[driver]["outcome"]] for driver in drivers)
+            why = "; ".join(dict.fromkeys(each["why"] for each in found.values() if each["why"]))
+            rows.setdefault((case, marks, why), []).append(str(version))
+    lines = [f"| differs | IPv | {' | '.join(drivers)} | what was seen |", "|---|---|" + "---|" * (len(drivers) + 1)]
+    lines += [
+        f"| `{case}` | {', '.join(versions)} | {marks} | {why} |" for (case, marks, why), versions in rows.items()
+    ]
+    for outcome in MARKS:
+        sums = [sum(found[driver]["outcome"] == outcome for found in played.values()) for driver in drivers]
+        lines.append(f"| all: {outcome} | | {' | '.join(map(str, sums))} | |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()
