@@ -82,6 +82,30 @@ def test_everybody_reaches_everybody_and_nobody_asks_on_the_wire(lab: Lab, hosts
     assert {frame.kind for frame in frames} == {"ip"}
 
 
+def test_who_asks_whether_an_address_is_taken_hears_of_it_from_another_host(hosts: Hosts) -> None:
+    """As a DHCP client or a kernel does before it uses an address."""
+    create(hosts[:2], "blue", 61)
+    for host in hosts[:2]:
+        host.idle("ann", "--network", "blue")
+    asker, inside = hosts[0], hosts[0].network_of("ann")
+    taken4, taken6 = addresses(hosts[1], "ann", "blue")
+
+    def probe(address: str) -> int:
+        words = ("busybox", "arping", "-D", "-c", "2", "-w", "2", "-I", "eth0", address)
+        return asker.machine.try_run(*inside, *words).returncode
+
+    assert (probe(taken4), probe("10.61.0.250")) == (1, 0)
+    for address in (taken6, "fd61::dead"):
+        asker.run(*inside, "ip", "address", "add", f"{address}/64", "dev", "eth0")
+
+    def state_of(address: str) -> str:
+        shown = asker.run(*inside, "ip", "-o", "-6", "address", "show", "to", f"{address}/128")
+        return "taken" if "dadfailed" in shown else "asked for" if "tentative" in shown else "free"
+
+    wait_for("its owner says so", lambda: state_of(taken6) == "taken", 10)
+    wait_for("nobody says so", lambda: state_of("fd61::dead") == "free", 10)
+
+
 def test_two_hosts_cannot_have_one_address(hosts: Hosts) -> None:
     create(hosts[:2], "blue", 61)
     hosts[0].idle("ann", "--network", "blue", "--ip", "10.61.0.200")

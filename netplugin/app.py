@@ -40,6 +40,7 @@ from netplugin.kernel.overlay.fdb import VxlanFdb
 from netplugin.kernel.overlay.guard import OverlayGuards
 from netplugin.kernel.overlay.neighbours import Neighbours
 from netplugin.kernel.overlay.prober import Prober
+from netplugin.kernel.overlay.probes import ProbeRelays
 from netplugin.kernel.overlay.underlay import mtu_of
 from netplugin.kernel.overlay.vxlan import VxlanDevices
 from netplugin.kernel.ports.conntrack import Conntrack
@@ -63,6 +64,7 @@ from netplugin.resources import (
     NftRuleset,
     OverlayGuard,
     OverlayMember,
+    OverlayProbes,
     Redirect,
     Ruleset,
     Shaper,
@@ -151,6 +153,7 @@ class Plugin:
             OverlayGuard: guards,
             OverlayMember: guards,
             Vxlan: vxlans,
+            OverlayProbes: ProbeRelays(),
             FdbEntry: VxlanFdb(self._netlink),
             Neighbour: Neighbours(self._netlink),
             Forwarding: ForwardingSwitch(closed=True),

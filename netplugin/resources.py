@@ -116,6 +116,22 @@ class OverlayGuard:
 
 
 @dataclass(frozen=True)
+class OverlayProbes:
+    """What the containers of `bridge` ask to find out whether an address is taken leaves by `link`, to all hosts.
+
+    So do the answers to it, which are for everybody too.
+    """
+
+    link: str
+    bridge: str
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """The device."""
+        return ("overlay-probes", self.link)
+
+
+@dataclass(frozen=True)
 class OverlayMember:
     """The host `vtep` may send packets of the VNI of `link`."""
 

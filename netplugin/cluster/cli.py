@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pluginkit.cli import columns, told_in_one_line
+from pluginkit.cli import as_json, columns, told_in_one_line
 
 if TYPE_CHECKING:
     from netplugin.cluster.etcd import Etcd
+    from netplugin.cluster.operate import Comparison
 
 # For reading everything from etcd again, beside all else that goes on.
 _FIX_PATIENCE_S = 10.0
@@ -85,16 +86,21 @@ def verify(
     state_dir: Annotated[
         Path, typer.Option(envvar="PYNET_STATE_DIR", help="State directory of the pynet that is asked.")
     ] = Path("/var/lib/pynet"),
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Compare this host's kernel with etcd; print what differs and exit with 1 if anything does."""
+    """Compare this host's kernel with etcd; say what was compared, print what differs, exit with 1 if anything does."""
     etcd = _etcd(cluster, ca, cert, key)
-    found = _differences(etcd)
-    for line in found:
-        typer.echo(line)
-    if found and fix:
+    found = _compared(etcd)
+    told = list(found.differences)
+    if told and fix:
         found = _fixed(etcd, state_dir)
-        typer.echo("\n".join(["still:", *found]) if found else "put right")
-    if found:
+        told += ["still:", *found.differences] if found.differences else ["put right"]
+    if json:
+        # With --fix: as it is now.
+        typer.echo(as_json(found))
+    else:
+        typer.echo("\n".join(told) if told else _agreed(found))
+    if found.differences:
         raise typer.Exit(1)
 
 
@@ -117,7 +123,7 @@ def ways(
         raise typer.Exit(1)
 
 
-def _differences(etcd: Etcd) -> list[str]:
+def _compared(etcd: Etcd) -> Comparison:
     from netplugin.cluster import operate
     from netplugin.kernel.netlink import Netlink
     from netplugin.kernel.overlay.fdb import VxlanFdb
@@ -130,18 +136,25 @@ def _differences(etcd: Etcd) -> list[str]:
             frozenset(VxlanFdb(netlink).owned()),
             frozenset(Neighbours(netlink).owned()),
         )
-        return operate.differences(etcd, view)
+        return operate.compare(etcd, view)
 
 
-def _fixed(etcd: Etcd, state_dir: Path) -> list[str]:
-    """The running pynet has read everything again and put it right; return what differs still."""
+def _agreed(found: Comparison) -> str:
+    if not found.networks:
+        return "nothing to compare: this host is on no network of the cluster"
+    counts = f"entries: {found.entries}, neighbours: {found.neighbours}"
+    return f"as etcd says: {', '.join(found.networks)} ({counts})"
+
+
+def _fixed(etcd: Etcd, state_dir: Path) -> Comparison:
+    """The running pynet has read everything again and put it right; return how it is then."""
     from netplugin.admin.wire import ReconcileAnswer
     from pluginkit import admin
 
     with told_in_one_line("pynet"):
         admin.call("pynet", state_dir, "Service.Reconcile", {}, ReconcileAnswer)
     deadline = time.monotonic() + _FIX_PATIENCE_S
-    while (found := _differences(etcd)) and time.monotonic() < deadline:
+    while (found := _compared(etcd)).differences and time.monotonic() < deadline:
         time.sleep(0.1)
     return found
 

@@ -45,6 +45,16 @@ class KernelView:
     neighbours: frozenset[Neighbour]
 
 
+@dataclass(frozen=True)
+class Comparison:
+    """This host's kernel beside etcd. entries, neighbours: how many etcd has for this host, on these networks."""
+
+    networks: tuple[str, ...]
+    entries: int
+    neighbours: int
+    differences: tuple[str, ...]
+
+
 def hosts(etcd: Etcd) -> list[HostLine]:
     """Return the hosts by name. Raises: Unavailable."""
     alive = {entry.key.rpartition("/")[2] for entry in etcd.list(keys.alive_key("")).entries}
@@ -112,13 +122,15 @@ def forget(etcd: Etcd, wanted: str, *, off: bool) -> HostLine:
     return line
 
 
-def differences(etcd: Etcd, kernel: KernelView) -> list[str]:
+def compare(etcd: Etcd, kernel: KernelView) -> Comparison:
     """Return how this host's kernel differs from what etcd says, one line each, none if it does not.
 
     Networks that are not of the cluster are not looked at. Raises: Unavailable.
     """
     names = {(line.value.vni, line.value.port): line.name for line in networks(etcd)}
     said = _said(etcd)
+    compared: list[str] = []
+    everything: list[FdbEntry | Neighbour] = []
     lines: list[str] = []
     for device in kernel.devices:
         name = names.get((device.vni, device.port))
@@ -129,7 +141,10 @@ def differences(etcd: Etcd, kernel: KernelView) -> list[str]:
         have |= {neighbour for neighbour in kernel.neighbours if neighbour.link == device.bridge}
         lines += [f"{name}: missing: {_spelled(one)}" for one in wanted - have]
         lines += [f"{name}: not in etcd: {_spelled(one)}" for one in have - wanted]
-    return sorted(lines)
+        compared.append(name)
+        everything += wanted
+    entries = sum(isinstance(one, FdbEntry) for one in everything)
+    return Comparison(tuple(sorted(compared)), entries, len(everything) - entries, tuple(sorted(lines)))
 
 
 def _wanted(

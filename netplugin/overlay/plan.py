@@ -7,7 +7,7 @@ from ipaddress import IPv4Address, IPv6Address
 
 from netplugin.dns.resources import Named, NameServer
 from netplugin.records import Endpoint, Network, Overlay, RemoteEndpoint, RemoteHost
-from netplugin.resources import FdbEntry, Neighbour, OverlayGuard, OverlayMember, Sysctl, Vxlan
+from netplugin.resources import FdbEntry, Neighbour, OverlayGuard, OverlayMember, OverlayProbes, Sysctl, Vxlan
 from pluginkit.reconcile import Resource
 
 # The entry of this address leads to where frames go that nobody knows a place for, and those for all.
@@ -49,6 +49,8 @@ def plan_overlay(
         ),
         # A port of the bridge is no host: it needs no address, so no link-local one either.
         Sysctl(f"net/ipv6/conf/{device}/disable_ipv6", "1", optional=True),
+        # Isolated ports hear no probe, wherever it comes from.
+        *([OverlayProbes(device, bridge)] if network.options.icc else []),
         *(want for peer in overlay.peers for want in _peer(network, overlay, peer)),
         *([NameServer(bridge, asked, network.options.name.lower(), pools)] if asked else []),
     )

@@ -1,5 +1,6 @@
 """`pynet cluster …` beside a running pynet and another host."""
 
+import json
 import subprocess
 from dataclasses import replace
 from ipaddress import ip_address
@@ -98,15 +99,35 @@ FALSE = {
 }
 
 
+# To everybody there is an entry, too.
+AGREED = (0, ["as etcd says: blue (entries: 2, neighbours: 2)"])
+
+
+def test_where_all_is_well_it_says_what_was_compared(plugin, other, run):
+    wait_for(neighbours, KNOWN)
+    assert run("verify") == AGREED
+    code, lines = run("verify", "--json")
+    agreed = {"networks": ["blue"], "entries": 2, "neighbours": 2, "differences": []}
+    assert (code, json.loads("".join(lines))) == (0, agreed)
+    subprocess.run(["sh", "-ec", FALSE["missing entry"][0]], check=True)
+    code, lines = run("verify", "--json")
+    [difference] = json.loads("".join(lines))["differences"]
+    assert (code, difference.startswith(FALSE["missing entry"][1])) == (1, True)
+
+
+def test_a_host_without_networks_of_the_cluster_has_nothing_to_compare(netns, run):
+    assert run("verify") == (0, ["nothing to compare: this host is on no network of the cluster"])
+
+
 @pytest.mark.parametrize(("command", "words"), FALSE.values(), ids=FALSE)
 def test_what_differs_is_told_and_gone_after_a_reconcile(plugin, other, run, command, words):
     wait_for(neighbours, KNOWN)
-    assert run("verify") == (0, [])
+    assert run("verify") == AGREED
     subprocess.run(["sh", "-ec", command], check=True)
     code, lines = run("verify")
     assert (code, len(lines), lines[0].startswith(words)) == (1, 1, True)
     plugin.reconcile()
-    assert run("verify") == (0, [])
+    assert run("verify") == AGREED
 
 
 def test_what_differs_is_fixed_by_the_pynet_that_runs(plugin, other, run, state_dir):
@@ -116,7 +137,7 @@ def test_what_differs_is_fixed_by_the_pynet_that_runs(plugin, other, run, state_
     admin.listen(state_dir, plugin.admin)
     code, lines = run("verify", "--fix", "--state-dir", str(state_dir))
     assert (code, len(lines), lines[-1]) == (0, 2, "put right")
-    assert run("verify", "--fix") == (0, [])
+    assert run("verify", "--fix") == AGREED
     # What is false in the records, because a change was not heard, is read again.
     place = f"{NETWORK_ID}/{endpoint(5).id}"
     plugin._driver._reconciler.transition(plugin._driver._plans.remote_endpoints, place, None)

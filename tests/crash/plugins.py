@@ -28,6 +28,7 @@ from netplugin.resources import (
     NftRuleset,
     OverlayGuard,
     OverlayMember,
+    OverlayProbes,
     Redirect,
     Ruleset,
     Shaper,
@@ -99,6 +100,8 @@ def network_needs(resource: Resource) -> Iterable[Key]:
     """What must exist for `resource` to exist: a veth is a port of its bridge, an entry is one of its device."""
     if isinstance(resource, FdbEntry):
         return [("vxlan", resource.link)]
+    if isinstance(resource, OverlayProbes):
+        return [("bridge", resource.bridge), ("vxlan", resource.link)]
     return [("bridge", resource.bridge)] if isinstance(resource, Veth | Vxlan) else []
 
 
@@ -139,7 +142,7 @@ class NetworkWorld(PluginWorld):
         return NetworkKernel(self.steps, network_needs)
 
     def assemble(self) -> None:
-        overlay = (OverlayGuard, OverlayMember, Vxlan, FdbEntry, Neighbour)
+        overlay = (OverlayGuard, OverlayMember, Vxlan, OverlayProbes, FdbEntry, Neighbour)
         types = (
             *(Bridge, Veth, *overlay, *SWITCHES, Shaper, Redirect, SourceGuard),
             *(HostPorts, Ruleset, NftRuleset, NftPorts),

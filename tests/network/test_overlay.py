@@ -15,7 +15,7 @@ from netplugin.overlay.plan import EVERYBODY, plan_remote_endpoint
 from netplugin.parse import parse_network_options
 from netplugin.plan import plan_endpoint, plan_network
 from netplugin.records import Endpoint, Overlay, RemoteEndpoint
-from netplugin.resources import Bridge, FdbEntry, OverlayGuard, OverlayMember, Sysctl, Vxlan
+from netplugin.resources import Bridge, FdbEntry, OverlayGuard, OverlayMember, OverlayProbes, Sysctl, Vxlan
 from pluginkit.errors import BadRequest, Unavailable
 from tests.network.samples import ENDPOINT_ID, NETWORK_ID, SUBNET4, SUBNET6, network
 
@@ -121,21 +121,27 @@ def test_without_multicast_the_guard_lets_nothing_for_many_pass():
     assert changed == [(guard, replace(guard, multicast=False)) for guard in loud if isinstance(guard, OverlayGuard)]
 
 
+def test_isolated_containers_do_not_ask_other_hosts_whether_an_address_is_taken():
+    apart = plan_network(decided(FAR, icc=False), BACKENDS["iptables"])
+    assert not any(isinstance(want, OverlayProbes) for want in apart)
+
+
 def test_the_plan_of_an_overlay_is_that_of_a_bridge_and_a_way_to_its_peers():
     [bridge, *others] = plan_network(decided(OWN, FAR, FARTHER), BACKENDS["iptables"])
     device = f"pnx{NETWORK_ID[:8]}"
     assert isinstance(bridge, Bridge)
-    assert others[-7:] == [
+    assert others[-8:] == [
         OverlayGuard(device, bridge.mac, 0x500699, 14789),
         Vxlan(device, bridge.name, 0x500699, 14789, OWN, 1350, True, False, f"pynet network {NETWORK_ID}"),
         Sysctl(f"net/ipv6/conf/{device}/disable_ipv6", "1", optional=True),
+        OverlayProbes(device, bridge.name),
         OverlayMember(device, 0x500699, 14789, FAR),
         FdbEntry(device, EVERYBODY, FAR),
         OverlayMember(device, 0x500699, 14789, FARTHER),
         FdbEntry(device, EVERYBODY, FARTHER),
     ]
     [plain, *without] = plan_network(replace(network(), mtu=1350), BACKENDS["iptables"])
-    assert others[:-7] == without
+    assert others[:-8] == without
     assert bridge == replace(plain, mac=bridge.mac)
 
 

@@ -58,7 +58,7 @@ def free(view: View) -> None:
         heard.none("an answer")
 
 
-@case("arp-probe-taken", "RFC 5227 2.1.1", versions=(4,), kinds=("bridge",))
+@case("arp-probe-taken", "RFC 5227 2.1.1", versions=(4,))
 def probe_taken(view: View) -> None:
     """A probe, which has no sender address, for a neighbour's address is answered."""
     ann, there = view.at("ann"), view.neighbour

@@ -77,7 +77,7 @@ def free(view: View) -> None:
         heard.none("an answer")
 
 
-@case("nd-duplicate", "RFC 4862 5.4.3; RFC 4861 7.2.4", versions=(6,), kinds=("bridge",))
+@case("nd-duplicate", "RFC 4862 5.4.3; RFC 4861 7.2.4", versions=(6,))
 def duplicate(view: View) -> None:
     """Who looks for duplicates of a neighbour's address is told by all nodes' address, unsolicited."""
     ann, there = view.at("ann"), view.neighbour

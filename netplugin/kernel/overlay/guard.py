@@ -1,7 +1,7 @@
 """Guards of overlays: VXLAN packets of a VNI come in from its members only, and no frame with the bridge's own address.
 
 Between hosts of a network without multicast no frame for many passes but ARP and neighbour discovery. A container asks
-the network's name server 200 times a second at most.
+the network's name server 200 times a second at most. Probes of containers get their sign.
 
 Each table has its rules once; what differs between networks are elements of its sets, with the name of the VXLAN device
 as their comment. The kernel itself drops packets of a VNI without a device. Source: nft(8); RFC 7348 section 5.
@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator
 from ipaddress import ip_address
 
 from netplugin.kernel.firewall.nfnetlink import Batch, Element, Nfnetlink, TableFamily, concat, ifname
+from netplugin.kernel.overlay.probes import PROBE
 from netplugin.resources import OverlayGuard, OverlayMember
 from pluginkit.command import run
 from pluginkit.errors import KernelError
@@ -58,8 +59,10 @@ table bridge pynet_overlay {
     set asked6 { type ether_addr . ipv6_addr; }
     set askers { type ifname; size 65535; flags dynamic,timeout; timeout 1m; }
     chain prerouting { type filter hook prerouting priority -300; policy accept; }
+    chain input { type filter hook input priority -300; policy accept; }
     chain postrouting { type filter hook postrouting priority -300; policy accept; }
     chain many { }
+    chain probes { }
     chain asking { }
 }
 flush table bridge pynet_overlay
@@ -72,6 +75,15 @@ table bridge pynet_overlay {
     chain asking {
         # By the port of the bridge, the only thing in a frame that no container can choose.
         update @askers { iifname limit rate over 200/second burst 200 packets } drop
+    }
+    chain input {
+        iifname "pnv*" jump probes
+    }
+    chain probes {
+        arp operation request arp saddr ip 0.0.0.0 meta priority set $probe
+        ip6 saddr :: icmpv6 type nd-neighbor-solicit meta priority set $probe
+        # Not solicited: what answers such a question, which has no sender.
+        icmpv6 type nd-neighbor-advert ip6 daddr ff02::1 @th,33,1 0 meta priority set $probe
     }
     chain postrouting {
         oifname @quiet ether daddr & 01:00:00:00:00:00 == 01:00:00:00:00:00 goto many
@@ -172,7 +184,7 @@ class OverlayGuards:
 
     def _write(self) -> None:
         """The tables have their sets, which keep their elements, and exactly these rules."""
-        done = run(["nft", "-f", "-"], stdin=_TEXT, accept=(0, 1))
+        done = run(["nft", "-f", "-"], stdin=f"define probe = {PROBE}\n{_TEXT}", accept=(0, 1))
         if done.returncode:
             raise KernelError(
                 "create",
