@@ -12,7 +12,7 @@ from pathlib import Path
 
 from scapy.layers.inet import IP, UDP
 from scapy.layers.inet6 import IPv6
-from scapy.layers.l2 import ARP
+from scapy.layers.l2 import ARP, Ether
 from scapy.layers.vxlan import VXLAN
 from scapy.utils import rdpcap
 
@@ -27,7 +27,10 @@ WAYS = 0x4FFFFF
 
 @dataclass(frozen=True, slots=True)
 class Tunnelled:
-    """A frame in a VXLAN packet: who sent it to whom in the underlay, and what it was ("arp", "ip", "other")."""
+    """A frame in a VXLAN packet: who sent it to whom in the underlay, and what it was.
+
+    kind: "question" (to everybody, where an address is), "arp" for all other ARP, "ip", "other".
+    """
 
     source: str
     destination: str
@@ -98,6 +101,13 @@ def _read(path: Path) -> list[Tunnelled]:
         inner = VXLAN(bytes(frame[UDP].payload))
         if inner.vni == WAYS:
             continue
-        kind = "arp" if ARP in inner else "ip" if IP in inner or IPv6 in inner else "other"
-        read.append(Tunnelled(outer.src, outer.dst, inner.vni, kind))
+        read.append(Tunnelled(outer.src, outer.dst, inner.vni, _kind(inner)))
     return read
+
+
+def _kind(inner: VXLAN) -> str:
+    if ARP not in inner:
+        return "ip" if IP in inner or IPv6 in inner else "other"
+    # A kernel that has not heard from a neighbour for a while asks that one alone; an announcement asks nothing.
+    is_question = inner[ARP].op == 1 and inner[Ether].dst == "ff:ff:ff:ff:ff:ff" and inner[ARP].psrc != inner[ARP].pdst
+    return "question" if is_question else "arp"
