@@ -26,6 +26,8 @@ from runtime.errors import Failed
 from runtime.events import Events
 from runtime.images.store import Images
 from runtime.networks.networks import Networks
+from runtime.plugins.managed import Managed
+from runtime.plugins.programs import Programs
 from runtime.plugins.registry import Plugins
 from runtime.process import Processes
 from runtime.service import Running
@@ -55,15 +57,18 @@ def start(config: Config) -> Running:
     if strange := set(":,\\") & set(str(config.root)):
         raise Failed(f"cannot use {config.root}: overlayfs takes no {' '.join(strange)} in a path; give another --root")
     state = State(config.root / "pyrun.db")
-    plugins = Plugins()
     events = Events()
+    processes = Processes(config.run / "runc", config.cgroup)
+    managed = Managed(state, Programs(processes, config.root / "plugins", config.run / "plugins"), events)
+    plugins = Plugins(managed=managed)
     volumes, networks = Volumes(state, plugins, events), Networks(state, plugins, config.pools)
     images = Images(state, config.root)
     home = config.root / "containers"
     sandboxes = Sandboxes(networks, config.run / "netns", home)
-    processes = Processes(config.run / "runc", config.cgroup)
     bundles = Bundles(images, Mounts(volumes), sandboxes, processes, home, config.run / "containers")
     containers = Containers(Index(state), images, bundles, sandboxes, processes, events)
+    # First: what containers have is asked of them.
+    managed.recover()
     if not config.live_restore:
         containers.end_left()
     alive = containers.alive()
@@ -86,7 +91,13 @@ def start(config: Config) -> Running:
                 networks, containers.connect, containers.disconnect, partial(events.tell, "network")
             ),
             volumes_api.blueprint(volumes),
-            plugins_api.blueprint(),
+            plugins_api.blueprint(managed),
         ]
     )
-    return Running(app, (lambda: None) if config.live_restore else containers.end_all)
+
+    def end() -> None:
+        if not config.live_restore:
+            containers.end_all()
+            managed.end_all()
+
+    return Running(app, end)

@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import fcntl
 import os
+import re
 import socket
 import struct
 import threading
@@ -13,7 +14,7 @@ from pathlib import Path
 
 from runtime.errors import Failed
 
-_MS_BIND = 0x1000
+_MS_BIND, _MS_PRIVATE, _MS_SHARED = 0x1000, 1 << 18, 1 << 20
 _MNT_DETACH = 2
 _CLONE_NEWNET = 0x40000000
 _SIOCSIFFLAGS = 0x8914
@@ -43,6 +44,41 @@ def unmount(target: Path) -> None:
     """Nothing is mounted at `target`."""
     while os.path.ismount(target):
         _check(_libc.umount2(os.fsencode(target), _MNT_DETACH), f"unmount {target}")
+
+
+def unmount_below(folder: Path) -> None:
+    """Nothing is mounted at `folder` or below it; who uses what was there keeps it."""
+    # Asked again each time: one may have taken others along.
+    while points := _mounts_below(folder):
+        _check(_libc.umount2(os.fsencode(points[-1]), _MNT_DETACH), f"unmount {points[-1]}")
+
+
+def share(folder: Path) -> None:
+    """What is mounted below `folder` is mounted wherever `folder` is bound, and the other way round."""
+    if folder.resolve() not in _mounts_below(folder):
+        mount(str(folder), folder, "", _MS_BIND)
+        # Of a group of its own: in that of the parent each mount would be there twice.
+        mount("", folder, "", _MS_PRIVATE)
+    mount("", folder, "", _MS_SHARED)
+
+
+def _mounts_below(folder: Path) -> list[Path]:
+    # Source: proc(5), mountinfo: the fifth field, with spaces and the like in octal.
+    fields = (line.split()[4] for line in Path("/proc/self/mountinfo").read_bytes().splitlines())
+    points = (re.sub(rb"\\([0-7]{3})", lambda octal: bytes([int(octal[1], 8)]), field) for field in fields)
+    return [path for point in points if (path := Path(os.fsdecode(point))).is_relative_to(folder.resolve())]
+
+
+def connect(connection: socket.socket, path: Path) -> None:
+    """The connection is one to the Unix socket at `path`, which may be longer than the 107 bytes of sun_path.
+
+    Raises: OSError.
+    """
+    descriptor = os.open(path.parent, os.O_PATH | os.O_CLOEXEC)
+    try:
+        connection.connect(f"/proc/self/fd/{descriptor}/{path.name}")
+    finally:
+        os.close(descriptor)
 
 
 def mount_overlay(target: Path, lower: list[Path], upper: Path, work: Path) -> None:

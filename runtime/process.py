@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from runtime.errors import Failed
+from runtime.kernel import connect
 
 STDOUT, STDERR = 2, 3  # the first byte of what conmon sends to whoever is attached
 _TIMEOUT_S = 60.0
@@ -26,12 +27,16 @@ _RESIZE = 1  # conmon's control message: "1 height width"
 
 @dataclass(frozen=True)
 class Shim:
-    """One conmon: of a container, or of an exec in it (`session`). Everything of its own lies in `folder`."""
+    """One conmon: of a container, or of an exec in it (`session`). Everything of its own lies in `folder`.
+
+    log_bytes: how much of the output is kept at most; 0: all of it.
+    """
 
     container: str
     folder: Path
     log: Path | None = None
     session: str = ""
+    log_bytes: int = 0
 
     @property
     def exit_file(self) -> Path:
@@ -67,15 +72,11 @@ class Shim:
         Raises: Failed: nothing listens there (any more).
         """
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
-        descriptor = os.open(self.folder, os.O_PATH | os.O_CLOEXEC)
         try:
-            # sun_path has room for 107 bytes; the folder's name may be longer.
-            connection.connect(f"/proc/self/fd/{descriptor}/attach")
+            connect(connection, self.folder / "attach")
         except OSError as exc:
             connection.close()
             raise Failed(f"cannot attach to {self.session or self.container}: {exc.strerror}; has it ended?") from exc
-        finally:
-            os.close(descriptor)
         return connection
 
 
@@ -171,6 +172,8 @@ class Processes:
             f"--container-pidfile={shim.folder}/pid", f"--conmon-pidfile={shim.folder}/conmon.pid",
             f"--exit-dir={shim.folder}/exit", f"--log-path={log}", "--log-level=error", *more,
         ]  # fmt: skip
+        if shim.log_bytes:
+            command.append(f"--log-size-max={shim.log_bytes}")
         command += [flag for flag, on in (("-t", terminal), ("-i", stdin), ("--leave-stdin-open", keep_stdin)) if on]
         ends = [os.pipe2(os.O_CLOEXEC) for _ in range(3)]
         (told, sync), (ready, attached), (start, go) = ends

@@ -51,7 +51,7 @@ class Volumes:
         if body.get("ClusterVolumeSpec"):
             raise BadParameter(f"cannot create volume {name}: there are no cluster volumes; leave the option away")
         wanted = body.get("Driver") or ""
-        wanted = "" if wanted == "local" else wanted
+        wanted = "" if wanted == "local" else self._plugins.full_name(wanted)
         with self._turns.of(name):
             record = self._state.get("volume", name)
             driver = wanted or (record["Driver"] if record else self._default(name))
@@ -211,8 +211,8 @@ class Volumes:
 
     def _default(self, name: str) -> str:
         drivers = self._plugins.implementing(CAPABILITY)
-        if DEFAULT_DRIVER in drivers:
-            return DEFAULT_DRIVER
+        if (default := self._plugins.full_name(DEFAULT_DRIVER)) in drivers:
+            return default
         known = ", ".join(drivers) or "none"
         raise BadParameter(
             f"cannot create volume {name}: pyrun has no local driver; name one with -d ({known} answers)"
@@ -242,9 +242,13 @@ class Volumes:
 
     def _ask(self, driver: str, method: str, purpose: str, **body: Any) -> dict[str, Any]:
         try:
-            return self._plugins.call(driver, CAPABILITY, method, body)
+            answer = self._plugins.call(driver, CAPABILITY, method, body)
         except Refused as exc:
             raise type(exc)(f"cannot {purpose}: {exc}") from exc
+        for part in (answer, answer.get("Volume"), *(answer.get("Volumes") or [])):
+            if isinstance(part, dict) and "Mountpoint" in part:
+                part["Mountpoint"] = self._plugins.on_host(driver, str(part["Mountpoint"] or ""))
+        return answer
 
 
 def _adopted(driver: str) -> dict[str, Any]:

@@ -8,7 +8,8 @@ import contextlib
 import json
 import os
 import signal
-from collections.abc import Callable, Mapping
+import sqlite3
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from integration.lab import unixhttp
@@ -58,12 +59,19 @@ class ManagedPlugin:
     @property
     def ident(self) -> str:
         """The engine's ID of it, or nothing where it is not installed."""
+        found = (plugin["Id"] for plugin in self._installed() if plugin["Name"] == f"{self.name}:{TAG}")
+        return next(found, "")
+
+    def _installed(self) -> Iterator[dict[str, str]]:
+        """What the engine, which need not run, remembers of its plugins: dockerd in files, pyrun in its records."""
         for described in self.machine.root.glob("data/plugins/*/config.json"):
             with contextlib.suppress(OSError, ValueError):  # written in this moment
-                plugin = json.loads(described.read_text())["plugin"]
-                if plugin["Name"] == f"{self.name}:{TAG}":
-                    return str(plugin["Id"])
-        return ""
+                yield json.loads(described.read_text())["plugin"]
+        records = self.machine.root / "data" / "pyrun.db"
+        if records.exists():
+            with contextlib.closing(sqlite3.connect(f"file:{records}?mode=ro", uri=True)) as database:
+                for (content,) in database.execute("SELECT content FROM record WHERE kind = 'plugin'"):
+                    yield json.loads(content)
 
     def install(self) -> None:
         """The engine has it, disabled, with the settings of this machine."""

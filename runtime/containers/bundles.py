@@ -90,6 +90,16 @@ class Bundles:
         for failure in self._mounts.unmount(container):
             log.warning("after the end of %s: %s", container.name, failure)
 
+    def delay(self, container: Container) -> str:
+        """Return why the container, told to end, has not."""
+        if self.shim(container).conmon_pid() is not None:
+            return f"process {container.pid} outlives SIGKILL; see what it waits for"
+        users = [*container.networks, *(point["Name"] for point in container.mounts if point["Type"] == "volume")]
+        return (
+            f"its process has ended, but plugins have not yet taken back what it had ({', '.join(users) or 'nothing'});"
+            " do they run? Try again, or see the log of pyrun"
+        )
+
     def erase(self, container: Container, remove_anonymous: bool) -> None:
         """Nothing is left of it; with `remove_anonymous` nor of its volumes without a name."""
         self.release(container)

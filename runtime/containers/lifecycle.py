@@ -16,7 +16,6 @@ from typing import Any
 
 from runtime.containers import record, request
 from runtime.containers.bundles import Bundles
-from runtime.containers.exits import Exits
 from runtime.containers.index import Index
 from runtime.containers.mounts import parse_mounts
 from runtime.containers.record import EXITED, LOST, PAUSED, RESTARTING, RUNNING, Container
@@ -25,6 +24,7 @@ from runtime.containers.spec import Place, signal_number, specification
 from runtime.containers.users import find_user
 from runtime.errors import ApiError, BadParameter, Conflict, Failed
 from runtime.events import Events
+from runtime.exits import Exits, pause_s
 from runtime.images.store import Images
 from runtime.process import Processes, exit_code
 
@@ -32,7 +32,6 @@ log = logging.getLogger(__name__)
 
 STOP_TIMEOUT_S = 10
 _KILL_TIMEOUT_S = 20.0
-_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 60.0
 
 
 class Containers:
@@ -133,8 +132,7 @@ class Containers:
         if self._ending:
             return
         if again:
-            pause = min(_FIRST_PAUSE_S * 2 ** min(container.restarts - 1, 10), _LONGEST_PAUSE_S)
-            timer = threading.Timer(pause, self._start_again, args=(key,))
+            timer = threading.Timer(pause_s(container.restarts), self._start_again, args=(key,))
             timer.daemon = True
             timer.start()
         elif container.host.get("AutoRemove"):
@@ -179,7 +177,7 @@ class Containers:
     def stop(self, wanted: str, timeout_s: int | None = None, name: str = "", *, for_good: bool = True) -> bool:
         """Nothing of the container runs; return False if nothing did. for_good: unless-stopped does not start it again.
 
-        Raises: Failed: its process outlived SIGKILL.
+        Raises: Failed: its process outlived SIGKILL, or a plugin keeps what it had from being given back.
         """
         with self.index.turn(wanted) as container:
             if for_good:
@@ -198,7 +196,7 @@ class Containers:
         if not self._has_ended(container, None if timeout_s < 0 else timeout_s):
             self._signal(container, signal.SIGKILL)
             if not self._has_ended(container, _KILL_TIMEOUT_S):
-                raise Failed(f"cannot stop {container.name}: process {container.pid} outlives SIGKILL")
+                raise Failed(f"cannot stop {container.name}: {self.bundles.delay(container)}")
         self._tell("stop", container)
         return True
 

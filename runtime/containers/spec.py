@@ -15,7 +15,7 @@ from runtime.containers.record import Container
 from runtime.containers.security import MASKED, READ_ONLY, capabilities, seccomp
 from runtime.errors import BadParameter
 
-_PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _SHM_BYTES = 64 * 1024 * 1024
 _CPU_PERIOD_US = 100_000
 _TMPFS = ("noexec", "nosuid", "nodev")
@@ -77,7 +77,7 @@ def specification(container: Container, place: Place, user: User) -> dict[str, A
     return {
         "ociVersion": "1.0.2", "hostname": container.hostname, "process": process, "linux": linux,
         "root": {"path": str(place.rootfs), "readonly": bool(host.get("ReadonlyRootfs"))},
-        "mounts": [*_system_mounts(host, privileged), *_file_mounts(container, place), *_own_mounts(place, host)],
+        "mounts": [*system_mounts(host, privileged), *_file_mounts(container, place), *_own_mounts(place, host)],
     }  # fmt: skip
 
 
@@ -119,7 +119,7 @@ def process(container: Container, arguments: list[str], user: User, *, terminal:
 
 def environment(container: Container, terminal: bool, extra: list[str]) -> list[str]:
     """Return the environment: the later line of a name counts, and a name alone takes it away."""
-    lines = [_PATH, f"HOSTNAME={container.hostname}", *(["TERM=xterm"] if terminal else [])]
+    lines = [PATH, f"HOSTNAME={container.hostname}", *(["TERM=xterm"] if terminal else [])]
     merged: dict[str, str] = {}
     for line in [*lines, *(container.config.get("Env") or []), *extra]:
         name, equals, value = str(line).partition("=")
@@ -184,7 +184,8 @@ def _rlimit(asked: Mapping[str, Any]) -> dict[str, Any]:
     return {"type": f"RLIMIT_{str(asked['Name']).upper()}", "hard": hard, "soft": soft}
 
 
-def _system_mounts(host: Mapping[str, Any], privileged: bool) -> list[dict[str, Any]]:
+def system_mounts(host: Mapping[str, Any], privileged: bool) -> list[dict[str, Any]]:
+    """Return the mounts that every container has."""
     sys_options = ["nosuid", "noexec", "nodev", "rw" if privileged else "ro"]
     shm = int(host.get("ShmSize") or _SHM_BYTES)
     return [
@@ -202,7 +203,7 @@ def _system_mounts(host: Mapping[str, Any], privileged: bool) -> list[dict[str, 
 def _file_mounts(container: Container, place: Place) -> list[dict[str, Any]]:
     taken = {mount["Destination"] for mount in container.mounts}
     return [
-        _mount(f"/etc/{name}", "bind", str(place.files / name), ["rbind", "rprivate"])
+        bind(f"/etc/{name}", str(place.files / name), "rbind", "rprivate")
         for name in ("hosts", "hostname", "resolv.conf")
         if f"/etc/{name}" not in taken
     ]
@@ -216,14 +217,19 @@ def _own_mounts(place: Place, host: Mapping[str, Any]) -> list[dict[str, Any]]:
             found.append(_mount(mount["Destination"], "tmpfs", "tmpfs", options))
         else:
             access = "rw" if mount["RW"] else "ro"
-            options = ["rbind", access, mount.get("Propagation") or "rprivate"]
-            found.append(_mount(mount["Destination"], "bind", mount["Source"], options))
+            propagation = mount.get("Propagation") or "rprivate"
+            found.append(bind(mount["Destination"], mount["Source"], "rbind", access, propagation))
     for target, options in (host.get("Tmpfs") or {}).items():
         found.append(_mount(target, "tmpfs", "tmpfs", [*_TMPFS, *(option for option in options.split(",") if option)]))
     if place.init:
-        found.append(_mount(INIT, "bind", place.init, ["bind", "ro"]))
+        found.append(bind(INIT, place.init, "bind", "ro"))
     # Parents first: a mount below another one would be hidden by it.
     return sorted(found, key=lambda mount: str(mount["destination"]).count("/"))
+
+
+def bind(target: str, source: str, *options: str) -> dict[str, Any]:
+    """Return a mount of what is at `source` on the host."""
+    return _mount(target, "bind", source, list(options))
 
 
 def _mount(target: str, kind: str, source: str, options: list[str]) -> dict[str, Any]:

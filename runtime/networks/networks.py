@@ -94,7 +94,7 @@ class Networks:
                 f"cannot create network {name}: only one instance of {wanted!r} network is allowed; use it"
             )
         # `docker network create` without -d asks for "bridge", which pyrun leaves to a plugin.
-        driver = DEFAULT_DRIVER if wanted in ("", "default", "bridge") else wanted
+        driver = self._plugins.full_name(DEFAULT_DRIVER if wanted in ("", "default", "bridge") else wanted)
         try:
             return driver, self._driver.check(driver)
         except NotFound as exc:

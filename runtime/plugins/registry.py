@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from runtime.errors import ApiError, Failed, NotFound
 from runtime.plugins import discovery
+from runtime.plugins.managed import Managed
 from runtime.plugins.transport import Refused, Unreachable, exchange
 
 Result = TypeVar("Result")
@@ -31,9 +32,11 @@ class Plugins:
         sockets: Path = discovery.SOCKETS,
         specs: tuple[Path, ...] = discovery.SPECS,
         sleep: Callable[[float], None] = time.sleep,
+        managed: Managed | None = None,
     ) -> None:
+        """managed: those that are asked before any other of their name."""
         self._places = (sockets, specs)
-        self._sleep = sleep
+        self._sleep, self._managed = sleep, managed
         self._turn = threading.Lock()
         # What was activated stays, as with dockerd: a plugin that restarts is not asked what it is again.
         self._active: dict[str, tuple[discovery.Address, frozenset[str]]] = {}
@@ -52,9 +55,19 @@ class Plugins:
         encoded = b"" if body is None else json.dumps(body).encode() + b"\n"
         return self._exchange(name, address, f"{capability}.{method}", encoded)
 
+    def full_name(self, name: str) -> str:
+        """Return the name with its tag if it is that of a managed plugin, or else the name."""
+        plugin = self._managed.find(name) if self._managed else None
+        return plugin.name if plugin else name
+
+    def on_host(self, name: str, path: str) -> str:
+        """Return what the path that a plugin has named is called on the host."""
+        plugin = self._managed.find(name) if self._managed and path else None
+        return self._managed.programs.on_host(plugin, path) if self._managed and plugin else path
+
     def implementing(self, capability: str) -> list[str]:
         """Return the names of the plugins of that kind that answer now, sorted."""
-        found = []
+        found = self._managed.implementing(capability) if self._managed else []
         for name in discovery.names(*self._places):
             try:
                 _, implements = self._activate(name, patient=False)
@@ -63,7 +76,7 @@ class Plugins:
                 continue
             if capability in implements:
                 found.append(name)
-        return found
+        return sorted({*found})
 
     def known(self, capability: str) -> list[str]:
         """Return the names of the plugins of that kind that were used since the daemon started, sorted."""
@@ -71,6 +84,8 @@ class Plugins:
             return sorted(name for name, (_, implements) in self._active.items() if capability in implements)
 
     def _activate(self, name: str, patient: bool) -> tuple[discovery.Address, frozenset[str]]:
+        if self._managed and (managed := self._managed.driver(name)):
+            return managed
         with self._turn:
             if name in self._active:
                 return self._active[name]

@@ -5,9 +5,11 @@ from __future__ import annotations
 import http.client
 import json
 import socket
+from pathlib import Path
 from typing import Any
 
 from runtime.errors import Failed
+from runtime.kernel import connect
 from runtime.plugins.discovery import Address
 
 ACCEPT = "application/vnd.docker.plugins.v1.2+json"
@@ -34,7 +36,7 @@ class _UnixConnection(http.client.HTTPConnection):
     def connect(self) -> None:
         self.sock = socket.socket(socket.AF_UNIX)
         self.sock.settimeout(self.timeout)
-        self.sock.connect(self._path)
+        connect(self.sock, Path(self._path))
 
 
 def exchange(address: Address, method: str, body: bytes, timeout_s: float) -> dict[str, Any]:

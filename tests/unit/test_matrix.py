@@ -27,9 +27,9 @@ def test_each_cell_is_what_was_seen_last(tmp_path: Path) -> None:
     (tmp_path / "docker-28.5_managed.xml").write_text(JUNIT.format(began="2026-01-03", b=FAILURE))
     text = table(["test_publish.py", "test_managed.py"], tmp_path)
     assert row(text, "tests")[:2] == ["docker-20.10 legacy", "docker-20.10 managed"]
-    assert row(text, "`test_publish.py`") == ["2", "", "", "", "", "**1 of 2**", ""]
-    assert row(text, "`test_managed.py`") == ["–", "", "–", "", "–", "", "–"]  # noqa: RUF001
-    assert row(text, "last run") == ["2026-01-02", "", "", "", "", "2026-01-03", ""]
+    assert row(text, "`test_publish.py`") == ["2", "", "", "", "", "**1 of 2**", "", ""]
+    assert row(text, "`test_managed.py`") == ["–", "", "–", "", "–", "", "–", ""]  # noqa: RUF001
+    assert row(text, "last run") == ["2026-01-02", "", "", "", "", "2026-01-03", "", ""]
 
 
 def test_the_page_names_tests_that_there_are() -> None:

@@ -8,12 +8,18 @@ import select
 import threading
 import time
 from collections.abc import Callable
+from itertools import count
 
 from runtime.errors import ApiError
 
 log = logging.getLogger(__name__)
 
-_PAUSE_S = 1.0
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S, _LONGEST_RETRY_S = 0.1, 60.0, 10.0
+
+
+def pause_s(failures: int) -> float:
+    """Return how long to wait after so many failures in a row: at first 0.1 s, then twice as long up to a minute."""
+    return min(_FIRST_PAUSE_S * 2.0 ** min(failures - 1, 10), _LONGEST_PAUSE_S)
 
 
 class Exits:
@@ -44,14 +50,17 @@ class Exits:
                 threading.Thread(target=self._call, args=(call,), daemon=True).start()
 
     def _call(self, call: Callable[[], None]) -> None:
-        while True:
+        told = ""
+        for failures in count(1):
             try:
                 call()
                 return
             except ApiError as exc:
                 # The end has happened, and a full disk only keeps it from being written down: tried again.
-                log.warning("after the end of a process: %s", exc)
-                time.sleep(_PAUSE_S)
+                if str(exc) != told:
+                    told = str(exc)
+                    log.warning("after the end of a process: %s; tried again until it is done", exc)
+                time.sleep(min(pause_s(failures), _LONGEST_RETRY_S))
             except Exception:
                 log.exception("after the end of a process")
                 return
