@@ -22,6 +22,13 @@ def pause_s(failures: int) -> float:
     return min(_FIRST_PAUSE_S * 2.0 ** min(failures - 1, 10), _LONGEST_PAUSE_S)
 
 
+def later(after_s: float, call: Callable[[str], None], key: str) -> None:
+    """`call(key)` is called then, in a thread of its own, if the daemon has not ended."""
+    timer = threading.Timer(after_s, call, args=(key,))
+    timer.daemon = True
+    timer.start()
+
+
 class Exits:
     """Whoever watches a process is called, in a thread of its own, once it has ended."""
 

@@ -6,6 +6,7 @@ import logging
 import secrets
 import signal
 import threading
+import time
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
@@ -24,14 +25,14 @@ from runtime.containers.spec import Place, signal_number, specification
 from runtime.containers.users import find_user
 from runtime.errors import ApiError, BadParameter, Conflict, Failed
 from runtime.events import Events
-from runtime.exits import Exits, pause_s
+from runtime.exits import Exits, later, pause_s
 from runtime.images.store import Images
 from runtime.process import Processes, exit_code
 
 log = logging.getLogger(__name__)
 
 STOP_TIMEOUT_S = 10
-_KILL_TIMEOUT_S = 20.0
+_KILL_TIMEOUT_S = _RESTART_TIMEOUT_S = 20.0
 
 
 class Containers:
@@ -132,9 +133,7 @@ class Containers:
         if self._ending:
             return
         if again:
-            timer = threading.Timer(pause_s(container.restarts), self._start_again, args=(key,))
-            timer.daemon = True
-            timer.start()
+            later(pause_s(container.restarts), self._start_again, key)
         elif container.host.get("AutoRemove"):
             self.remove(key, volumes=True)
 
@@ -348,6 +347,7 @@ class Containers:
 
     def recover(self) -> None:
         """Every container is as its process is. Policies start what was to run, after a reboot too."""
+        again: list[threading.Thread] = []
         for container in self.index.all():
             pid = self.bundles.shim(container).conmon_pid()
             if container.alive:
@@ -362,14 +362,18 @@ class Containers:
                 continue
             # A daemon that died inside `start` or `rm` has left what nobody was told of.
             self.bundles.release(container)
-            if container.status == RESTARTING:
-                threading.Thread(target=self._start_again, args=(container.id,), daemon=True).start()
-            elif container.status == EXITED and container.host["RestartPolicy"]["Name"] == "always":
+            if container.status == EXITED and container.host["RestartPolicy"]["Name"] == "always":
                 # Even what somebody has stopped: that is how it differs from unless-stopped.
-                self.index.change(container, status=RESTARTING)
-                threading.Thread(target=self._start_again, args=(container.id,), daemon=True).start()
+                container = self.index.change(container, status=RESTARTING)
+            if container.status == RESTARTING:
+                again.append(threading.Thread(target=self._start_again, args=(container.id,), daemon=True))
+                again[-1].start()
             elif container.host.get("AutoRemove") and container.started != record.NEVER:
                 self.remove(container.id, volumes=True)
+        # As with dockerd, whoever is answered finds them running, unless a plugin keeps them waiting.
+        deadline = time.monotonic() + _RESTART_TIMEOUT_S
+        for thread in again:
+            thread.join(max(0.0, deadline - time.monotonic()))
 
     def networks(self, container: Container) -> dict[str, Any]:
         """Return NetworkSettings.Networks: what it has while it runs, otherwise what it wants."""

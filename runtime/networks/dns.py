@@ -29,6 +29,7 @@ ADDRESS = ("127.0.0.11", 53)
 TTL_S = 600
 FORWARD_S = 2.0
 WORKERS = 16
+_RCODE = 3  # the byte of a message whose lower half says how it went
 # From the range of clients' ports, where no server of the container listens.
 PORTS = range(32768, 49152)
 # Before what iptables has at -100. The empty table is for the first time: there must be one to delete.
@@ -166,7 +167,7 @@ class Resolver:
 
 
 def forward(query: bytes, servers: list[str], tcp: bool) -> bytes:
-    """Return what the first of the servers to answer says; SERVFAIL without any."""
+    """Return what the first of the servers to have an answer says; SERVFAIL without any."""
     for server in servers:
         family = socket.AF_INET6 if ":" in server else socket.AF_INET
         try:
@@ -175,9 +176,10 @@ def forward(query: bytes, servers: list[str], tcp: bool) -> bytes:
                 upstream.connect((server, 53))
                 upstream.sendall((struct.pack("!H", len(query)) if tcp else b"") + query)
                 answer = receive(upstream) if tcp else upstream.recv(65535)
-                if answer[:2] == query[:2]:
+                # As dockerd does: who refuses, or fails, may not be the one to ask.
+                if answer[:2] == query[:2] and answer[_RCODE] & 15 not in (RCODE.REFUSED, RCODE.SERVFAIL):
                     return answer
-        except OSError as exc:
+        except (OSError, IndexError) as exc:
             _log.debug("dns server %s: %s", server, exc)
     failed = DNSRecord.parse(query).reply(ra=1, aa=0)
     failed.header.rcode = RCODE.SERVFAIL

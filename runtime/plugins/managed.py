@@ -10,7 +10,6 @@ import logging
 import os
 import secrets
 import stat
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,7 +21,7 @@ import msgspec
 
 from runtime.errors import ApiError, BadParameter, Conflict, Failed, NotFound
 from runtime.events import Events
-from runtime.exits import Exits, pause_s
+from runtime.exits import Exits, later, pause_s
 from runtime.filters import Filters
 from runtime.images.layers import decompressed
 from runtime.images.reference import parse_reference
@@ -233,9 +232,7 @@ class Managed:
 
     def _later(self, key: str) -> None:
         self._failures[key] = failures = self._failures.get(key, 0) + 1
-        timer = threading.Timer(pause_s(failures), self._start_again, args=(key,))
-        timer.daemon = True
-        timer.start()
+        later(pause_s(failures), self._start_again, key)
 
     def _check_unused(self, purpose: str, plugin: Plugin, force: bool) -> None:
         short = plugin.name.removesuffix(":latest")
