@@ -45,11 +45,38 @@ class Kernel(Protocol):
         """Return every existing object that carries our name, as something that `remove` takes."""
 
 
+class Turns(Protocol):
+    """How reconcile keeps those away who move records."""
+
+    def one(self, kind: str, record_id: str) -> AbstractContextManager[Collection[str]]:
+        """Inside the block nobody else moves the record, which has no parent, nor any whose parent it is.
+
+        But for those whose IDs are given: they are left alone.
+        """
+
+    def everything(self) -> AbstractContextManager[None]:
+        """Inside the block nobody else moves any record."""
+
+
+class _Alone:
+    """Nobody has to be kept away: whoever reconciles holds all locks."""
+
+    def one(self, _kind: str, _record_id: str) -> AbstractContextManager[Collection[str]]:
+        return nullcontext(())
+
+    def everything(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
+
+_ALONE = _Alone()
+
+
 @dataclass(frozen=True)
 class Planned(Generic[R]):
     """A kind of record together with its meaning.
 
     plan: takes the record and its parent's record (None for a kind without parents); pure; parents first.
+    parent: a kind that has none itself.
     """
 
     kind: Kind[R]
@@ -106,7 +133,8 @@ class Reconciler:
         row = self._store.get(planned.kind, record_id)
         if row is not None and row.pending:
             # An earlier move of this record failed half-way and nobody has reconciled since.
-            self._settle(self._case(planned, row))
+            above = self._store.get(planned.parent, row.parent) if planned.parent is not None else None
+            self._settle(self._case(planned, row, above))
             row = self._store.get(planned.kind, record_id)
         if row is not None:
             parent = row.parent
@@ -128,35 +156,59 @@ class Reconciler:
             raise ExceptionGroup(f"cannot take down all of {planned.kind.name} {record_id}", failures)
         self._store.commit(planned.kind, record_id)
 
-    def reconcile(self, leave: Collection[str] = ()) -> Outcome:
+    def reconcile(self, turns: Turns = _ALONE) -> Outcome:
         """Every record is settled and in the kernel, and nothing else of ours is; failures are logged and returned.
 
-        leave: the IDs of records that somebody is moving just now, and of what must stand still meanwhile.
+        turns: keeps others away, from a record that has no parent and its children at a time. If it is not given, the
+        caller does, from everything.
 
         Raises: StateError: a record cannot be read; the kernel has not been touched.
         """
-        cases = [self._case(planned, row) for planned in self._kinds for row in self._store.rows(planned.kind)]
-        # What any record speaks of is dealt with by its record, settled or not: the sweep is for the rest.
-        known = {want.key for case in cases for want in (*case.current, *case.following)}
+        cases = self._cases()
         failures: list[Exception] = []
-        # Looked at before anything is changed: kernels that remember what they did learn here what others undid. And
-        # swept before anything is made: what nobody wants may hold what somebody needs.
-        swept = self._sweep(self._existing(self._kernels.values(), failures), known, failures)
-        cases = [case for case in cases if case.row.id not in leave]
-        # Children first: what hangs on a parent that ends must be gone before it.
-        for case in reversed(cases):
-            if case.ends:
-                with _collecting(failures):
-                    self._settle(case)
-        for case in cases:
-            if not case.ends:
-                with _collecting(failures):
-                    if case.row.pending:
-                        self._settle(case)
-                    else:
-                        self._ensure(case.current)
-        undone = sum(case.ends or case.row.pending for case in cases)
+        # Before anything is made: what nobody wants may hold what somebody needs.
+        swept = self._swept(cases, turns, failures)
+        # As it was a moment ago; each is looked at again in its turn. Those that end first, for the same reason.
+        ending = dict.fromkeys(_root(case) for case in reversed(cases) if case.ends)
+        undone = sum(self._settle_family(*root, turns, failures, ending=True) for root in ending)
+        families = dict.fromkeys(map(_root, cases))
+        undone += sum(self._settle_family(*root, turns, failures, ending=False) for root in families)
         return Outcome(undone, swept, tuple(failures))
+
+    def _swept(self, cases: Sequence[_Case[Any]], turns: Turns, failures: list[Exception]) -> int:
+        """What exists and no record speaks of was removed; return how many objects that were.
+
+        What any record speaks of is dealt with by its record, settled or not: the sweep is for the rest.
+        """
+        # Looked at before anything is changed: kernels that remember what they did learn here what others undid.
+        existing = self._existing(self._kernels.values(), failures)
+        # Everybody waits only if there is something to sweep, and not merely something that came since the records were
+        # read: a record comes before its objects, so it is there by now.
+        if _unknown(existing, cases) and _unknown(existing, self._cases()):
+            with _collecting(failures), turns.everything():
+                return self._sweep(_unknown(existing, self._cases()), failures)
+        return 0
+
+    def _settle_family(
+        self, kind: str, record_id: str, turns: Turns, failures: list[Exception], *, ending: bool
+    ) -> int:
+        """What ends of the record and its children has, or what does not is settled and in the kernel.
+
+        Return how many of them had an unfinished move.
+        """
+        undone = 0
+        with _collecting(failures), turns.one(kind, record_id) as leave:
+            cases = [case for case in self._family(kind, record_id) if case.ends == ending]
+            # Children first: what hangs on a parent that ends must be gone before it.
+            for case in reversed(cases) if ending else cases:
+                if case.row.id not in leave:
+                    undone += ending or case.row.pending
+                    with _collecting(failures):
+                        if ending or case.row.pending:
+                            self._settle(case)
+                        else:
+                            self._ensure(case.current)
+        return undone
 
     def repair(self, types: Collection[type[Any]]) -> None:
         """What settled records want of these types is in the kernel, and nothing else of ours is; failures are logged.
@@ -165,17 +217,37 @@ class Reconciler:
 
         Raises: StateError: a record cannot be read; the kernel has not been touched.
         """
-        cases = [self._case(planned, row) for planned in self._kinds for row in self._store.rows(planned.kind)]
-        known = {want.key for case in cases for want in (*case.current, *case.following)}
+        cases = self._cases()
         failures: list[Exception] = []
-        self._sweep(self._existing([self._kernels[one] for one in types], failures), known, failures)
+        self._sweep(_unknown(self._existing([self._kernels[one] for one in types], failures), cases), failures)
         for case in cases:
             if not case.row.pending and not case.ends:
                 with _collecting(failures):
                     self._ensure([want for want in case.current if type(want) in types])
 
-    def _case(self, planned: Planned[R], row: Row[R]) -> _Case[R]:
-        parent = self._store.get(planned.parent, row.parent) if planned.parent else None
+    def _cases(self) -> list[_Case[Any]]:
+        """Return what every record wants, parents first. Raises: StateError."""
+        rows = {planned.kind.name: self._store.rows(planned.kind) for planned in self._kinds}
+        by_id = {name: {row.id: row for row in found} for name, found in rows.items()}
+        return [
+            self._case(planned, row, by_id[planned.parent.name].get(row.parent) if planned.parent else None)
+            for planned in self._kinds
+            for row in rows[planned.kind.name]
+        ]
+
+    def _family(self, kind: str, record_id: str) -> list[_Case[Any]]:
+        """Return what the record and its children want, the record first, if there is one. Raises: StateError."""
+        found: list[_Case[Any]] = []
+        parent: Row[Any] | None = None
+        for planned in self._kinds:
+            if planned.kind.name == kind:
+                parent = self._store.get(planned.kind, record_id)
+                found += [self._case(planned, parent, None)] if parent is not None else []
+            elif planned.parent is not None and planned.parent.name == kind:
+                found += [self._case(planned, row, parent) for row in self._store.rows(planned.kind, record_id)]
+        return found
+
+    def _case(self, planned: Planned[R], row: Row[R], parent: Row[Any] | None) -> _Case[R]:
         if planned.parent and parent is None:
             # Without its parent it has no plan; what it had in the kernel is swept as nobody's.
             return _Case(planned, row, (), (), ends=True)
@@ -244,17 +316,14 @@ class Reconciler:
                 existing += [(kernel, have) for have in kernel.owned()]
         return existing
 
-    def _sweep(
-        self, existing: Sequence[tuple[Kernel, Resource]], known: set[tuple[str, ...]], failures: list[Exception]
-    ) -> int:
-        """What exists and no record speaks of was removed; return how many objects that were."""
+    def _sweep(self, unknown: Iterable[tuple[Kernel, Resource]], failures: list[Exception]) -> int:
+        """These were removed; return how many objects that were."""
         swept = 0
-        for kernel, have in existing:
-            if have.key not in known:
-                with _collecting(failures):
-                    kernel.remove(have)
-                    log.warning("swept %s: no record wants it", " ".join(have.key))
-                    swept += 1
+        for kernel, have in unknown:
+            with _collecting(failures):
+                kernel.remove(have)
+                log.warning("swept %s: no record wants it", " ".join(have.key))
+                swept += 1
         return swept
 
     def _parent_record(self, planned: Planned[Any], parent: str) -> Any:
@@ -268,6 +337,18 @@ class Reconciler:
 
     def _kernel(self, resource: Resource) -> Kernel:
         return self._kernels[type(resource)]
+
+
+def _root(case: _Case[Any]) -> tuple[str, str]:
+    """Return kind and ID of the record that has no parent: of this one or of its parent."""
+    planned, row = case.planned, case.row
+    return (planned.parent.name, row.parent) if planned.parent is not None else (planned.kind.name, row.id)
+
+
+def _unknown(existing: Iterable[tuple[Kernel, Resource]], cases: Iterable[_Case[Any]]) -> list[tuple[Kernel, Resource]]:
+    """Return what exists and no record speaks of, settled or not."""
+    known = {want.key for case in cases for want in (*case.current, *case.following)}
+    return [(kernel, have) for kernel, have in existing if have.key not in known]
 
 
 def _is_ending(row: Row[Any]) -> bool:

@@ -12,7 +12,7 @@ import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -24,9 +24,10 @@ from pluginkit.log import failure
 from pluginkit.reconcile import Aside, Outcome
 from pluginkit.server import Method
 from volplugin.options import Loop, differing, parse_options, shown
-from volplugin.records import Snapshot, Volume, parse_caller_id, parse_name, parse_origin
+from volplugin.records import Volume, parse_caller_id, parse_name, parse_origin
+from volplugin.settling.driver import Settling
 from volplugin.upkeep.trash import Trash
-from volplugin.volumes import ATTACHMENT, POOL, SNAPSHOT, VOLUME, Volumes, not_found
+from volplugin.volumes import ATTACHMENT, VOLUME, Volumes, not_found
 from volplugin.wire import (
     CapabilitiesAnswer,
     Capability,
@@ -41,8 +42,6 @@ from volplugin.wire import (
 
 log = logging.getLogger(__name__)
 
-_OPENED_WITHIN = timedelta(minutes=1)
-
 
 class VolumeDriver:
     """All volumes of one state directory."""
@@ -52,6 +51,7 @@ class VolumeDriver:
         self.locks = Locks()
         self._volumes = volumes
         self._trash = Trash(volumes)
+        self._settling = Settling(volumes, self.locks, self._trash)
         self._engine = engine
 
     def methods(self) -> list[Method]:
@@ -162,28 +162,7 @@ class VolumeDriver:
 
     def reconcile(self) -> Outcome:
         """Every record is settled and in the kernel, and nothing else of ours is but finished data without a record."""
-        with self.locks.hold_all():
-            failures = [
-                # First: what is to be taken down may lie in them.
-                *self._settle_pools(),
-                *self._settle_creates(),
-                *self._trash.settle(),
-                *self._settle_snapshots(),
-                *self._settle_mounts(),
-            ]
-            outcome = self._volumes.reconciler.reconcile(self._volumes.underway.ids())
-            rows = self._volumes.store.rows(VOLUME)
-            self._volumes.told = {row.id: row.current for row in rows if row.current and row.current.created_at}
-            self._volumes.pools = {
-                row.id: row.current
-                for row in self._volumes.store.rows(POOL)
-                if row.current and row.current.created_at and not (row.pending and row.next is None)
-            }
-            for pool in ("", *self._volumes.pools):
-                found = self._volumes.usage.volumes(self._volumes.layout.disk(pool))
-                for name in set(found) - {row.id for row in rows}:
-                    log.warning("there is data of a volume %s that no record knows: it is left alone", name)
-        return replace(outcome, failures=(*failures, *outcome.failures))
+        return self._settling.reconcile()
 
     def expire(self) -> None:
         """What has been in the trash for long enough is gone, or the log says why not."""
@@ -232,49 +211,6 @@ class VolumeDriver:
         size = self._volumes.snapshot(name, snapshot).size if snapshot else volume.options.size
         return msgspec.structs.replace(volume.options, size=size)
 
-    def _settle_snapshots(self) -> Iterator[Exception]:
-        """Snapshots that were cut short between their two moves, or that nobody opened, are gone.
-
-        And volumes that were restored are done.
-        """
-        found = [row for row in self._volumes.store.rows(SNAPSHOT) if row.current is not None or row.next is not None]
-        made = [row.current or row.next for row in found]
-        unfinished = {snapshot.group for snapshot in made if snapshot and snapshot.created_at is None} - {""}
-        for row in found:
-            if row.current is not None and (
-                row.current.created_at is None or row.current.group in unfinished or _is_forgotten(row.current)
-            ):
-                yield from self._volumes.tried(self._volumes.snapshots_planned, row.id, None)
-        for volume in self._volumes.store.rows(VOLUME):
-            if volume.current is not None and volume.current.restoring is not None and not volume.pending:
-                done = replace(volume.current, restoring=None)
-                yield from self._volumes.tried(self._volumes.planned, volume.id, done)
-
-    def _settle_pools(self) -> Iterator[Exception]:
-        """Pools whose making was cut short between its two moves are gone, and the others are mounted."""
-        for row in self._volumes.store.rows(POOL):
-            if row.current is None or (row.pending and row.next is None):
-                continue
-            if row.current.created_at is None:
-                yield from self._volumes.tried(self._volumes.pools_planned, row.id, None)
-            elif not self._volumes.usage.is_there(self._volumes.layout.disk(row.id)):
-                yield from self._volumes.tried(self._volumes.pools_planned, row.id, row.current)
-
-    def _settle_creates(self) -> Iterator[Exception]:
-        """Volumes whose Create was cut short between its two moves are gone: nobody was told of them."""
-        for row in self._volumes.store.rows(VOLUME):
-            if row.current is not None and row.current.created_at is None:
-                yield from self._volumes.tried(self._volumes.planned, row.id, None)
-
-    def _settle_mounts(self) -> Iterator[Exception]:
-        """Mounts of engines that died, of volumes that nobody uses, are gone."""
-        for row in self._volumes.store.rows(ATTACHMENT):
-            volume = self._volumes.known(row.id)
-            if volume is not None and row.current is not None and not row.pending:
-                left = self._volumes.still_valid(volume, row.current, engine="")
-                if left != row.current:
-                    yield from self._volumes.tried(self._volumes.attachments, row.id, left if left.mounts else None)
-
     def _check_same(self, known: Volume, given: Mapping[str, str]) -> None:
         """Raises: Conflict: the volume has other options than were given."""
         wanted = parse_options(given, self._volumes.policy.default_size, known.options)
@@ -289,9 +225,3 @@ class VolumeDriver:
     def _info(self, volume: Volume, status: dict[str, Any]) -> VolumeInfo:
         assert volume.created_at is not None
         return VolumeInfo(volume.name, self._volumes.layout.mountpoint(volume), volume.created_at, status)
-
-
-def _is_forgotten(snapshot: Snapshot) -> bool:
-    """Tell whether whoever asked for the snapshot had the time to open it."""
-    made = snapshot.created_at
-    return snapshot.transient and made is not None and datetime.now(UTC) - made > _OPENED_WITHIN

@@ -109,7 +109,8 @@ class Volumes:
         self._own = own()
         self._admission = threading.Lock()
         self._making: dict[tuple[str, str], Volume | Pool] = {}
-        self._pooling = threading.Lock()
+        # Held while a pool is moved: whoever needs one mounts it, if it is not.
+        self.pooling = threading.Lock()
         self._last_errors: dict[str, str] = {}
 
     def known(self, name: str) -> Volume | None:
@@ -209,10 +210,14 @@ class Volumes:
         Containers may outlive their engine (live-restore): while there is one, which counts are void cannot be told.
         The engine that asks is alive; if it cannot be told from others, its counts and theirs are alike.
         """
-        dead = {other for other in attachment.engines - {engine} if not self._engine_runs(other)}
+        dead = self.dead(attachment, engine)
         if not dead or self.usage.holders(self.layout.mount(volume)):
             return attachment
         return attachment.without(dead)
+
+    def dead(self, attachment: Attachment, engine: str = "") -> set[str]:
+        """Return the engines that have ended of those that have the volume, without the one that asks."""
+        return {other for other in attachment.engines - {engine} if not self._engine_runs(other)}
 
     def check_unused(self, volume: Volume, engine: str, operation: str) -> None:
         """Raises: Conflict: somebody has the volume mounted."""
@@ -264,13 +269,13 @@ class Volumes:
         """The pool that the volume is in, if it is in one, is mounted. Raises: NotFound, KernelError."""
         if name := pool_of(volume):
             pool = self.pool(name)
-            with self._pooling:
+            with self.pooling:
                 if not self.usage.is_there(self.layout.disk(name)):
                     self.reconciler.transition(self.pools_planned, name, pool)
 
     def change_pool(self, pool: Pool) -> None:
         """The pool is recorded and made as it is given."""
-        with self._pooling:
+        with self.pooling:
             self.reconciler.transition(self.pools_planned, pool.name, pool)
         self.pools[pool.name] = pool
 
@@ -365,6 +370,11 @@ class Volumes:
 def pool_of(volume: Volume) -> str:
     """Return the name of the pool that the volume is in; "": it is in none."""
     return volume.options.pool if isinstance(volume.options, Loop) else ""
+
+
+def pool_lock(name: str) -> str:
+    """Return the key of the lock of a pool. No volume has such a name."""
+    return f".pool {name}"
 
 
 def not_found(name: str) -> NotFound:

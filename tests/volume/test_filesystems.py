@@ -66,6 +66,21 @@ def test_it_is_made_sparse_and_its_tree_is_empty(kernel: Kernel, want: Mount) ->
     released(kernel, want)
 
 
+def test_a_large_ext4_grows_further_than_blocks_were_set_aside_for(kernel: Kernel) -> None:
+    """From 2 GiB to 1.5 TiB, where there are blocks for 1 TiB: so few that making it takes little of the disk."""
+    path = kernel.volumes / "v" / "image.ext4"
+    kernel.files.ensure(BackingFile(path, 2 << 30, may_create=True))
+    kernel.filesystems.ensure(Filesystem(path, "ext4", "_data"))
+    assert path.stat().st_blocks * 512 < 1 << 20
+    os.truncate(path, 3 << 39)
+    kernel.devices.ensure(LoopDevice(path))
+    want = Mount(kernel.mount_root / "v", path, "ext4", "_data")
+    mounted(kernel, want)
+    visible = os.statvfs(want.target)
+    assert visible.f_blocks * visible.f_frsize == 3 << 39
+    released(kernel, want)
+
+
 def test_data_is_there_the_next_time(kernel: Kernel, want: Mount) -> None:
     for text in ("first", "second"):
         mounted(kernel, want)

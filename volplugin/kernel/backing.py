@@ -122,13 +122,20 @@ class BackingFiles:
             for directory in _subdirectories(disk / _TRASH):
                 yield BackingFile(directory / "any", 0, may_create=False)
             for directory in _volumes(disk):
-                if not _is_finished(directory):
+                # It may be removed just now.
+                with suppress(FileNotFoundError):
+                    if _is_finished(directory):
+                        continue
                     yield BackingFile(directory / "any", 0, may_create=False)
 
 
 def finished(directory: Path) -> list[str]:
     """Return the names of the volumes that have a finished file below `directory`, recorded or not."""
-    return [entry.name for entry in _volumes(directory) if _is_finished(entry)]
+    found = []
+    for entry in _volumes(directory):
+        with suppress(FileNotFoundError):
+            found += [entry.name] if _is_finished(entry) else []
+    return found
 
 
 def sync(directory: Path) -> None:

@@ -13,7 +13,7 @@ from volplugin.options import MIN_SIZE_BYTES
 from volplugin.pools.wire import PoolCreateRequest, PoolGrowRequest, PoolInfo, PoolRequest, PoolsAnswer
 from volplugin.records import Pool
 from volplugin.values import format_size, parse_pool, parse_size
-from volplugin.volumes import Volumes, pool_of
+from volplugin.volumes import Volumes, pool_lock, pool_of
 
 # Those in which files can share blocks.
 FILESYSTEMS = ("xfs", "btrfs")
@@ -46,7 +46,7 @@ class PoolDriver:
         if size < MIN_SIZE_BYTES[request.Fs]:
             least = format_size(MIN_SIZE_BYTES[request.Fs])
             raise BadRequest(f"cannot make the pool {name} of {request.Size}: {request.Fs} needs at least {least}")
-        with self._locks.hold(_lock(name)):
+        with self._locks.hold(pool_lock(name)):
             if name in self._volumes.pools:
                 raise Conflict(f"cannot make the pool {name}: it exists; pyvol pool grow makes it larger")
             # What an earlier attempt left unfinished is nobody's.
@@ -67,7 +67,7 @@ class PoolDriver:
         Raises: NotFound; BadRequest: it would be smaller; Exhausted: the disk has no room.
         """
         name, size = _parse_name(request.Name), _parse_size(request.Size)
-        with self._locks.hold(_lock(name)):
+        with self._locks.hold(pool_lock(name)):
             pool = self._volumes.pool(name)
             if size < pool.size:
                 raise BadRequest(f"cannot shrink the pool {name}, which has {format_size(pool.size)}: pools only grow")
@@ -79,7 +79,7 @@ class PoolDriver:
     def remove(self, request: PoolRequest) -> None:
         """The pool and its file are gone. Raises: NotFound; Conflict: something is in it."""
         name = _parse_name(request.Name)
-        with self._locks.hold(_lock(name)):
+        with self._locks.hold(pool_lock(name)):
             self._volumes.withdraw(name)
             self._volumes.reconciler.transition(self._volumes.pools_planned, name, None)
 
@@ -95,11 +95,6 @@ class PoolDriver:
             status["problem"] = str(exc)
         status["health"] = "problem" if "problem" in status else "ok"
         return PoolInfo(pool.name, tuple(names), status)
-
-
-def _lock(name: str) -> str:
-    # No volume has such a name.
-    return f".pool {name}"
 
 
 def _parse_name(text: str) -> str:

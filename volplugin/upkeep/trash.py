@@ -11,6 +11,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from pluginkit.errors import NotFound
+from pluginkit.store import Row
 from volplugin.options import Loop
 from volplugin.records import Trashed, Volume
 from volplugin.resources import Mount
@@ -77,12 +78,15 @@ class Trash:
         """Return the bytes that all of it takes of the disk. Raises: KernelError."""
         return sum(map(self.allocated, self.content()))
 
-    def settle(self) -> Iterator[Exception]:
-        """Volumes that were on their way are where they are."""
-        for row in self._volumes.store.rows(VOLUME):
-            if row.current is not None and row.current.trash and row.current.created_at and not row.pending:
-                yield from self._volumes.tried(self._volumes.trash_planned, row.current.trash, None)
-                yield from self._volumes.tried(self._volumes.planned, row.id, replace(row.current, trash=""))
+    def is_arriving(self, row: Row[Volume]) -> bool:
+        """Tell whether the volume was on its way into the trash or out of it, and is there."""
+        return row.current is not None and bool(row.current.trash and row.current.created_at) and not row.pending
+
+    def arrive(self, row: Row[Volume]) -> Iterator[Exception]:
+        """The volume, which is there, is not in the trash."""
+        assert row.current is not None
+        yield from self._volumes.tried(self._volumes.trash_planned, row.current.trash, None)
+        yield from self._volumes.tried(self._volumes.planned, row.id, replace(row.current, trash=""))
 
     def due(self) -> list[Trashed]:
         """Return what has been there for long enough."""

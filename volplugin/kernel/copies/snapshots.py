@@ -92,11 +92,14 @@ class SnapshotFiles:
         """
         nowhere = Origin(self._directory, self._directory)
         for disk in disks(self._directory):
-            for path in sorted((disk / self._name).glob(f"*/*{NEW}")):
-                finished = path.with_name(path.name.removesuffix(NEW))
-                # By that name it is known that it may be a copy which is being made just now.
-                if not finished.exists():
-                    yield SnapshotFile(finished, nowhere, may_create=False)
+            for directory in sorted((disk / self._name).glob("*")):
+                # It may be removed just now.
+                with suppress(FileNotFoundError):
+                    for path in sorted(directory.glob(f"*{NEW}")):
+                        finished = path.with_name(path.name.removesuffix(NEW))
+                        # By that name it is known that it may be a copy which is being made just now.
+                        if not finished.exists():
+                            yield SnapshotFile(finished, nowhere, may_create=False)
 
 
 class Restorations:

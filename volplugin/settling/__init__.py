@@ -1,0 +1,1 @@
+"""Records and kernel brought together, at the start and every now and then."""
