@@ -21,6 +21,7 @@ from netplugin.resources import (
     NftRuleset,
     OverlayGuard,
     OverlayMember,
+    OverlayProbes,
     Redirect,
     Ruleset,
     Shaper,
@@ -35,7 +36,7 @@ from tests.volume import machine
 GATEWAY = "com.docker.network.gateway"
 NAME = "com.docker.network.endpoint.name"
 TYPES = (
-    *(Bridge, Veth, OverlayGuard, OverlayMember, Vxlan, FdbEntry, Neighbour, *SWITCHES),
+    *(Bridge, Veth, OverlayGuard, OverlayMember, Vxlan, OverlayProbes, FdbEntry, Neighbour, *SWITCHES),
     *(Shaper, Redirect, SourceGuard, HostPorts, Ruleset, NftRuleset, NftPorts),
 )
 
