@@ -79,12 +79,11 @@ class VolumeDriver:
                 return
             self._volumes.underway.check_idle("create", name)
             options = parse_options(given, self._volumes.policy.default_size, self._origin(given))
-            # What an earlier Create left unfinished, perhaps with other options, is nobody's.
-            self._volumes.reconciler.transition(self._volumes.planned, name, None)
-            # Two moves: a volume that may be made from nothing, and one that has been made and may not be again.
             volume = Volume(name, options)
             size = options.size if isinstance(options, Loop) else 0
             self._volumes.reach(volume)
+            self._volumes.clear(self._volumes.planned, name, self._volumes.layout.mount(volume))
+            # Two moves: a volume that may be made from nothing, and one that has been made and may not be again.
             with self._volumes.admitted(volume, size), self._filled(volume) as aside:
                 self._volumes.reconciler.transition(self._volumes.planned, name, volume, aside=aside)
                 volume = replace(volume, created_at=datetime.now(UTC).replace(microsecond=0))

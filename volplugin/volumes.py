@@ -11,8 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from pluginkit import caller
 from pluginkit.errors import Conflict, NotFound, PluginError, describe, is_expected
@@ -25,6 +24,7 @@ from volplugin.plan import Layout
 from volplugin.records import Attachment, Pool, Snapshot, Trashed, Volume, parse_name
 from volplugin.resources import BindMount, Mount
 from volplugin.underway import Underway
+from volplugin.usage import Usage
 
 log = logging.getLogger(__name__)
 
@@ -36,34 +36,6 @@ SNAPSHOT = Kind("snapshot", Snapshot, durable=True)
 TRASH = Kind("trash", Trashed, durable=True)
 POOL = Kind("pool", Pool, durable=True)
 ALL = (POOL, VOLUME, SNAPSHOT, ATTACHMENT, TRASH)
-
-
-class Usage(Protocol):
-    """What is asked of the machine and never recorded."""
-
-    def holders(self, mount: Mount | BindMount) -> list[str]:
-        """Return, in words, where other than at our own mount point the volume is mounted."""
-
-    def space(self, mount: Mount | BindMount) -> dict[str, int | bool]:
-        """Return the bytes that the volume takes. Raises: KernelError."""
-
-    def is_there(self, disk: Path) -> bool:
-        """Tell whether there is the directory of volumes of a pool: it is mounted."""
-
-    def available(self, disk: Path) -> int:
-        """Return the bytes that volumes in the directory may still take of its disk. Raises: KernelError."""
-
-    def allocated(self, mount: Mount | BindMount) -> int:
-        """Return the bytes that the volume takes of the disk. Raises: KernelError."""
-
-    def check_key(self, mount: Mount | BindMount) -> None:
-        """The volume's key could be read, if it has one. Raises: PluginError."""
-
-    def has_reflinks(self, disk: Path) -> bool:
-        """Tell whether a copy of a backing file in the directory takes no time. Raises: KernelError."""
-
-    def volumes(self, disk: Path) -> list[str]:
-        """Return the names of the volumes whose data is in the directory, recorded or not."""
 
 
 @dataclass(frozen=True)
@@ -268,10 +240,14 @@ class Volumes:
     def reach(self, volume: Volume) -> None:
         """The pool that the volume is in, if it is in one, is mounted. Raises: NotFound, KernelError."""
         if name := pool_of(volume):
+            self.mount_pool(name)
+
+    def mount_pool(self, name: str) -> None:
+        """The pool is mounted. Raises: NotFound, KernelError."""
+        with self.pooling:
             pool = self.pool(name)
-            with self.pooling:
-                if not self.usage.is_there(self.layout.disk(name)):
-                    self.reconciler.transition(self.pools_planned, name, pool)
+            if not self.usage.is_there(self.layout.disk(name)):
+                self.reconciler.transition(self.pools_planned, name, pool)
 
     def change_pool(self, pool: Pool) -> None:
         """The pool is recorded and made as it is given."""
@@ -279,19 +255,48 @@ class Volumes:
             self.reconciler.transition(self.pools_planned, pool.name, pool)
         self.pools[pool.name] = pool
 
-    def withdraw(self, name: str) -> None:
-        """Nothing is in the pool, and nothing comes into it any more. Raises: NotFound; Conflict: there is."""
-        with self._admission:
+    def remove_pool(self, name: str) -> None:
+        """The pool and its file are gone. Raises: NotFound; Conflict: something is in it; KernelError."""
+        # What was withdrawn before, and could not be taken down, is tried again.
+        if not self.is_going(POOL, name):
             self.pool(name)
-            if inside := self.inside(name):
-                raise Conflict(f"cannot remove the pool {name}: in it are {', '.join(inside)}; remove them first")
-            del self.pools[name]
+            if not self.usage.is_lost(self.layout.disk(name)):
+                # What is not mounted looks empty.
+                self.mount_pool(name)
+            with self._admission:
+                if inside := self.inside(name):
+                    raise Conflict(f"cannot remove the pool {name}: in it are {', '.join(inside)}; remove them first")
+                # Nothing comes into it any more.
+                del self.pools[name]
+        with self.pooling:
+            self.drop(self.pools_planned, name)
+
+    def drop(self, planned: Planned[Any], record_id: str) -> None:
+        """The record is gone, also if a change of it was begun that can be neither finished nor undone."""
+        row = self.store.get(planned.kind, record_id)
+        if row is not None and row.pending and row.current is not None and row.next is not None:
+            self.store.abandon(planned.kind, record_id)
+        self.reconciler.transition(planned, record_id, None)
+
+    def clear(self, planned: Planned[Any], name: str, mount: Mount | BindMount) -> None:
+        """What an earlier attempt to make it has left is gone, for that is nobody's.
+
+        Raises: Conflict: there is data of that name of which no record tells whose it is.
+        """
+        self.reconciler.transition(planned, name, None)
+        if isinstance(mount, Mount) and self.usage.is_taken(mount):
+            place = mount.path.parent
+            raise Conflict(
+                f"cannot make {name}: there is data in {place} that no record knows; look at it, move it away"
+            )
 
     def inside(self, pool: str) -> list[str]:
         """Return what is in the pool: volumes, what is in the trash, and data that no record knows."""
         rows = self.store.rows(VOLUME)
         volumes = {row.id for row in rows if any(each and pool_of(each) == pool for each in (row.current, row.next))}
-        volumes |= {made.name for made in self._making.values() if isinstance(made, Volume) and pool_of(made) == pool}
+        volumes |= {
+            made.name for made in tuple(self._making.values()) if isinstance(made, Volume) and pool_of(made) == pool
+        }
         trashed = [row.id for row in self.store.rows(TRASH) if row.current and pool_of(row.current.volume) == pool]
         unknown = set(self.usage.volumes(self.layout.disk(pool))) - volumes
         return [*sorted(volumes), *trashed, *(f"data of {name}" for name in sorted(unknown))]
@@ -357,12 +362,12 @@ class Volumes:
 
     def _claims(self, pool: str) -> Iterator[tuple[int, Mount | BindMount]]:
         """Yield the size and the mount of what has a size, lies in the pool or in none, or is just being made there."""
-        making = [made for made in self._making.values() if isinstance(made, Volume)]
+        making = [made for made in tuple(self._making.values()) if isinstance(made, Volume)]
         for volume in (self.told | {made.name: made for made in making}).values():
             if isinstance(volume.options, Loop) and volume.options.pool == pool:
                 yield volume.options.size, self.layout.mount(volume)
         if not pool:
-            growing = [made for made in self._making.values() if isinstance(made, Pool)]
+            growing = [made for made in tuple(self._making.values()) if isinstance(made, Pool)]
             for each in (self.pools | {made.name: made for made in growing}).values():
                 yield each.size, self.layout.pool_mount(each)
 

@@ -158,10 +158,23 @@ DIFFERENCES = (
         tests=(
             "test_volume_admin.py::test_prune_removes_what_nobody_has_and_nothing_else",
             "test_volume_suite.py::test_a_name_belongs_to_one_driver",
+            "test_volume_calls.py::test_removed_behind_the_engines_back_it_leaves_its_name_to_others",
         ),
         engine="pyrun",
         reason="there is no driver `local`: a volume that names it, as the CLI does by itself, is pyvol's",
         source="docs/pyrun.md",
+    ),
+    Difference(
+        tests=("test_volume_calls.py::test_a_copy_mounts_once_more_with_the_same_caller",),
+        engine="pyrun",
+        reason="what a running container sees is copied where it sees it: nothing is mounted again",
+        source="runtime/containers/files.py",
+    ),
+    Difference(
+        tests=("test_volume_calls.py::test_a_driver_that_is_down_is_in_nobodys_way_and_found_when_it_comes",),
+        form="managed",
+        reason="a managed plugin does not come late: an engine knows those that it has, and starts them itself",
+        source="moby plugin/manager.go",
     ),
     Difference(
         tests=("test_doctor.py::test_a_network_that_the_engine_has_forgotten",),

@@ -79,13 +79,19 @@ SUITES = {
     "integration-cli/docker_cli_external_volume_driver_test.go": (
         Case(
             ("ExternalVolumeDriverNamed", "ExternalVolumeDriverUnnamed", "ExternalVolumeDriverDeleteContainer"),
-            ("test_volumes.py::test_a_volume_is_made_by_run_and_an_anonymous_one_goes_with_it",
+            ("test_volume_calls.py::test_what_the_life_of_a_container_costs",
+             "test_volumes.py::test_a_volume_is_made_by_run_and_an_anonymous_one_goes_with_it",
              "test_volumes.py::test_removal_frees_the_disk_space"),
         ),
-        Case(("ExternalVolumeDriverVolumesFrom",), ("test_volumes.py::test_volumes_from",)),
         Case(
-            ("ExternalVolumeDriverRetryNotImmediatelyExists",),
-            ("test_engine_crash.py::test_plugins_that_start_after_the_engine_are_found",),
+            ("ExternalVolumeDriverVolumesFrom",),
+            ("test_volume_calls.py::test_what_two_containers_cost_that_share_a_volume",
+             "test_volumes.py::test_volumes_from"),
+        ),
+        Case(
+            ("ExternalVolumeDriverRetryNotImmediatelyExists", "ExternalVolumeDriverLookupNotBlocked"),
+            ("test_volume_calls.py::test_a_driver_that_is_down_is_in_nobodys_way_and_found_when_it_comes",
+             "test_engine_crash.py::test_plugins_that_start_after_the_engine_are_found"),
         ),
         Case(("ExternalVolumeDriverBindExternalVolume",), ("test_volumes.py::test_two_containers_share_one_volume",)),
         Case(
@@ -98,21 +104,24 @@ SUITES = {
         ),
         Case(
             ("ExternalVolumeDriverUnmountOnMountFail",),
-            ("test_volumes.py::test_a_bad_option_is_named_and_nothing_is_made",),
+            ("test_volume_calls.py::test_a_mount_that_fails_is_not_unmounted",),
         ),
         Case(
             ("ExternalVolumeDriverUnmountOnCp", "ExternalVolumeDriverMountID"),
-            ("test_volumes.py::test_copying_into_a_running_container_keeps_the_volume_mounted",),
+            ("test_volume_calls.py::test_a_copy_mounts_once_more_with_the_same_caller",
+             "test_volumes.py::test_copying_into_a_running_container_keeps_the_volume_mounted"),
         ),
         Case(
-            ("ExternalVolumeDriverLookupNotBlocked", "ExternalVolumeDriverGetEmptyResponse",
-             "ExternalVolumeDriverPathCalls", "ExternalVolumeDriverCapabilities", "VolumeCLICreateOptionConflict"),
-            why=ENGINES_OWN,
+            ("ExternalVolumeDriverPathCalls", "ExternalVolumeDriverCapabilities"),
+            ("test_volume_calls.py::test_what_a_look_costs",),
         ),
         Case(
             ("ExternalVolumeDriverOutOfBandDelete",),
-            why="a volume of pyvol is removed by its engine alone; `pyvol prune` asks it",
+            ("test_volume_calls.py::test_removed_behind_the_engines_back_it_can_be_made_anew",
+             "test_volume_calls.py::test_removed_behind_the_engines_back_it_leaves_its_name_to_others"),
         ),
+        Case(("VolumeCLICreateOptionConflict",), ("test_volume_suite.py::test_a_name_belongs_to_one_driver",)),
+        Case(("ExternalVolumeDriverGetEmptyResponse",), why=ENGINES_OWN),
     ),
     "integration-cli/docker_cli_network_unix_test.go": (
         Case(

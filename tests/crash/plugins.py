@@ -253,6 +253,12 @@ class VolumeWorld(PluginWorld):
     def is_there(self, disk: Path) -> bool:
         return True
 
+    def is_lost(self, disk: Path) -> bool:
+        return False
+
+    def is_taken(self, mount: Mount | BindMount) -> bool:
+        return isinstance(mount, Mount) and ("filesystem", str(mount.path)) in self.kernel.objects
+
     def available(self, disk: Path) -> int:
         return 1 << 50
 

@@ -22,7 +22,8 @@ from volplugin.instants.driver import InstantDriver
 from volplugin.kernel.upkeep.checking import Checking
 from volplugin.options import DEFAULT_SIZE_BYTES
 from volplugin.plan import Layout
-from volplugin.records import Attachment, Snapshot, Trashed, Volume
+from volplugin.pools.driver import PoolDriver
+from volplugin.records import Attachment, Pool, Snapshot, Trashed, Volume
 from volplugin.resources import (
     BackingFile,
     BindMount,
@@ -36,7 +37,7 @@ from volplugin.resources import (
     TrashedImage,
 )
 from volplugin.upkeep.driver import UpkeepDriver
-from volplugin.volumes import ALL, ATTACHMENT, SNAPSHOT, TRASH, VOLUME, Policy, Volumes
+from volplugin.volumes import ALL, ATTACHMENT, POOL, SNAPSHOT, TRASH, VOLUME, Policy, Volumes
 from volplugin.wire import CreateRequest, MountRequest, VolumeRequest
 
 LAYOUT = Layout(Path("/state/volumes"), Path("/state/mnt"))
@@ -108,6 +109,7 @@ class Machine:
         self.disk_bytes = 1 << 50
         self.allocated_bytes = 0
         self.reflinks = False
+        self.lost = False
         self.trash = timedelta()
         self._starts = 0
         self.now: datetime | None = None
@@ -128,6 +130,7 @@ class Machine:
         self.admin = AdminDriver(volumes, self.driver.locks, self, self.clock)
         self.archives = ArchiveDriver(volumes, self.driver.locks)
         self.instants = InstantDriver(volumes, self.driver.locks, self, self.admin, self.clock)
+        self.pools = PoolDriver(volumes, self.driver.locks)
         self.upkeep = UpkeepDriver(volumes, self.driver.locks, Checking())
         self.driver.reconcile()
 
@@ -171,6 +174,12 @@ class Machine:
 
     def is_there(self, disk: Path) -> bool:
         return ("mount", str(disk.parent)) in self.kernel.objects
+
+    def is_lost(self, disk: Path) -> bool:
+        return self.lost
+
+    def is_taken(self, mount: Mount | BindMount) -> bool:
+        return isinstance(mount, Mount) and ("filesystem", str(mount.path)) in self.kernel.objects
 
     def available(self, disk: Path) -> int:
         return self.disk_bytes
@@ -234,6 +243,11 @@ class Machine:
         """Assert that no move is pending and that the kernel is what the records mean: no less, and no more."""
         volumes: dict[str, Volume] = {}
         wanted: list[Resource] = []
+        for pool in self.store.rows(POOL):
+            assert isinstance(pool.current, Pool)
+            assert pool.current.created_at is not None
+            assert not pool.pending
+            wanted += LAYOUT.plan_pool(pool.current, None)
         for row in self.store.rows(VOLUME):
             assert row.current is not None
             assert row.current.created_at is not None

@@ -157,13 +157,58 @@ def test_what_is_in_a_pool_that_is_lost_is_not_forgotten(service: Service, admin
     [pool] = pools(admin)
     assert pool["Status"]["health"] == "problem"
     for verb, request in (("Mount", {"Name": "v", "ID": "c1"}), ("Remove", {"Name": "v"})):
-        assert "image.xfs: No such file" in refused(service, verb, **request)
+        assert "Only 'pyvol pool rm --lost fast' gives up it" in refused(service, verb, **request)
     assert "cannot" in refused(service, "Create", Name="w", Opts={"size": "64M", "pool": "fast"})
     assert service.status("v")["health"] == "problem"
+    assert "in it are v; remove them first" in admin.error("pool", "rm", "fast")
     away.rename(image)
     service.call("Mount", Name="v", ID="c1")
     service.call("Unmount", Name="v", ID="c1")
     service.call("Remove", Name="v")
+
+
+def test_a_pool_that_is_lost_for_good_is_given_up(service: Service, admin: Administrator) -> None:
+    admin.run("pool", "create", "fast", "400M")
+    for name in ("v", "w"):
+        service.call("Create", Name=name, Opts={"size": "64M", "pool": "fast"})
+    service.call("Create", Name="x", Opts={"size": "64M"})
+    admin.run("snapshot", "create", "v@s")
+    assert "its file is where it should be; leave out --lost" in admin.error("pool", "rm", "--lost", "fast")
+    service.stop()
+    subprocess.run(["umount", service.state_dir / "volumes/.mounted/fast"], check=True)
+    image = service.state_dir / "volumes/.pools/fast/image.xfs"
+    away = image.rename(service.state_dir / "away")
+    service.start()
+    assert service.status("v")["health"] == "problem"
+    admin.run("pool", "rm", "--lost", "fast")
+    assert pools(admin) == []
+    assert [volume["Name"] for volume in service.call("List")["Volumes"]] == ["x"]
+    assert not list((service.state_dir / "volumes/.mounted").iterdir())
+    # It was not lost after all: what is in it is whole, and nobody's.
+    image.parent.mkdir(exist_ok=True)
+    away.rename(image)
+    assert f"there is data in {image.parent} that no record knows" in admin.error("pool", "create", "fast", "400M")
+    assert image.exists()
+
+
+def test_a_pool_is_looked_into_before_it_is_removed(service: Service, admin: Administrator) -> None:
+    admin.run("pool", "create", "fast", "400M")
+    mounted = service.state_dir / "volumes/.mounted/fast"
+    (mounted / "_data" / "w").mkdir()
+    (mounted / "_data" / "w" / "image.ext4").write_text("somebody's")
+    subprocess.run(["umount", mounted], check=True)
+    assert "in it are data of w; remove them first" in admin.error("pool", "rm", "fast")
+    assert (mounted / "_data" / "w" / "image.ext4").read_text() == "somebody's"
+    (mounted / "_data" / "w" / "image.ext4").unlink()
+    (mounted / "_data" / "w").rmdir()
+    held = subprocess.Popen(["sleep", "1000"], cwd=mounted)
+    try:
+        assert "in use by process" in admin.error("pool", "rm", "fast")
+    finally:
+        held.kill()
+        held.wait()
+    admin.run("pool", "rm", "fast")
+    assert pools(admin) == []
 
 
 def test_bad_input_is_refused_and_makes_nothing(service: Service, admin: Administrator) -> None:

@@ -52,8 +52,7 @@ class ArchiveDriver:
             path = self._volumes.layout.staged_path(staged, pool_of(volume))
             there = self._volumes.usage.allocated(replace(mount, path=path))
             move, planned = self._volumes.reconciler.transition, self._volumes.planned
-            # What an earlier Create left unfinished is nobody's.
-            move(planned, name, None)
+            self._volumes.clear(planned, name, mount)
             with self._volumes.admitted(volume, max(0, size - there)):
                 # Two moves: a volume that may be made of the image, and one that has been made and may not be again.
                 move(planned, name, replace(volume, staged=staged))

@@ -121,7 +121,7 @@ class DoctorDriver:
             Volumes=tuple(facts for volume in volumes if (facts := self._facts(volume.name)) is not None),
             Strays=tuple(sorted(strays)),
             Due=tuple(trashed.id for trashed in Trash(self._volumes).due()),
-            Missing=self._looking.missing({each.options.fs for each in volumes if isinstance(each.options, Loop)}),
+            Missing=self._looking.missing(self._filesystems()),
             DiskBytes=self._looking.disk_bytes(),
             AvailableBytes=self._volumes.usage.available(self._volumes.layout.disk("")),
             GrowthBytes=self._volumes.growth(),
@@ -234,6 +234,11 @@ class DoctorDriver:
                 found.add(layout.trashed_path(trashed.id, kept.volume.options.fs, kept.volume.options.pool))
         return found
 
+    def _filesystems(self) -> set[str]:
+        """Return the kinds of filesystems that there are."""
+        volumes, pools = tuple(self._volumes.told.values()), tuple(self._volumes.pools.values())
+        return {each.options.fs for each in volumes if isinstance(each.options, Loop)} | {pool.fs for pool in pools}
+
     def _pool_mounts(self) -> list[Mount]:
         """Return the mounts of the pools, which are always there, settled or not."""
         rows = self._volumes.store.rows(POOL)
@@ -243,7 +248,7 @@ class DoctorDriver:
     def _mounted(self) -> set[Path]:
         """Return the files and mount points of what somebody has, settled or not."""
         found = {path for mount in self._pool_mounts() for path in (mount.path, mount.target)}
-        for name in self._volumes.told:
+        for name in tuple(self._volumes.told):
             volume = self._volumes.known(name)
             if volume is not None and self._volumes.is_attached(name):
                 mount = self._volumes.layout.mount(volume)

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from pluginkit.errors import KernelError
 from volplugin.kernel import resizing, superblock
-from volplugin.kernel.disks import check_there, disks
+from volplugin.kernel.disks import check_there, disks, is_lost, without_file
 from volplugin.kernel.loopdev import LoopDevices
 from volplugin.kernel.syscalls import allocate, refused
 from volplugin.resources import BackingFile
@@ -47,10 +47,7 @@ class BackingFiles:
                     _move(want.trash, want.path)
                     found = want.path.stat()
                 elif not want.may_create:
-                    hint = (
-                        "the volume's data is not where it was; is its disk mounted? Only removing the volume gives up"
-                    )
-                    raise KernelError("use", str(want.path), errno.ENOENT, hint) from exc
+                    raise KernelError("use", str(want.path), errno.ENOENT, without_file(want.path)) from exc
                 else:
                     _create_blank(want)
                     return
@@ -94,6 +91,8 @@ class BackingFiles:
 
         Raises: KernelError: a loop device is still on the file, and its holder keeps the space; nothing was deleted.
         """
+        if is_lost(want.path):
+            return
         check_there(want.path)
         directory = want.path.parent
         if not self._devices.wait_released(want.path):
@@ -127,6 +126,13 @@ class BackingFiles:
                     if _is_finished(directory):
                         continue
                     yield BackingFile(directory / "any", 0, may_create=False)
+
+
+def is_taken(path: Path) -> bool:
+    """Tell whether there is a finished file in the directory of the backing file `path`, whatever is in it."""
+    with suppress(FileNotFoundError):
+        return _is_finished(path.parent)
+    return False
 
 
 def finished(directory: Path) -> list[str]:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from pluginkit.errors import KernelError
 from volplugin.kernel import loopctl, mountinfo
+from volplugin.kernel.disks import without_file
 from volplugin.kernel.leases import is_written
 from volplugin.kernel.syscalls import refused
 from volplugin.resources import STAGED, LoopDevice
@@ -41,7 +42,7 @@ class LoopDevices:
                 if loopctl.size_bytes(number) != want.path.stat().st_size:
                     loopctl.fit(number)
             return
-        with refused("open", want.path):
+        with refused("open", want.path, "" if want.path.exists() else without_file(want.path)):
             backing = os.open(want.path, os.O_RDWR | os.O_CLOEXEC)
         try:
             for _ in range(_ATTEMPTS):

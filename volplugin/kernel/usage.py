@@ -9,7 +9,7 @@ from pathlib import Path
 
 from volplugin.kernel import backing, loopctl, mountinfo, resizing
 from volplugin.kernel.copies import copying
-from volplugin.kernel.disks import check_there
+from volplugin.kernel.disks import check_there, is_lost
 from volplugin.kernel.encryption.keys import Keys
 from volplugin.kernel.loopdev import LoopDevices
 from volplugin.kernel.syscalls import refused
@@ -62,6 +62,14 @@ class Usage:
     def is_there(self, disk: Path) -> bool:
         """Tell whether there is the directory of volumes of a pool: it is mounted."""
         return disk.is_dir()
+
+    def is_lost(self, disk: Path) -> bool:
+        """Tell whether the directory was in a pool whose file is gone."""
+        return is_lost(disk)
+
+    def is_taken(self, mount: Mount | BindMount) -> bool:
+        """Tell whether there is a finished backing file where that of the volume would be, recorded or not."""
+        return isinstance(mount, Mount) and backing.is_taken(mount.path)
 
     def available(self, disk: Path) -> int:
         """Return the bytes that a file below the directory `disk` may still take of its disk.

@@ -8,7 +8,7 @@ import typer
 
 from pluginkit.cli import as_json, columns
 from volplugin.admin.cli import DEFAULT_STATE_DIR, Json, StateDir, ask
-from volplugin.pools.wire import PoolCreateRequest, PoolGrowRequest, PoolInfo, PoolRequest, PoolsAnswer
+from volplugin.pools.wire import PoolCreateRequest, PoolGrowRequest, PoolInfo, PoolRemoveRequest, PoolsAnswer
 from volplugin.values import rough_size
 
 Name = Annotated[str, typer.Argument(metavar="POOL", help="Name of a pool.")]
@@ -56,11 +56,14 @@ def grow(name: Name, size: Size, state_dir: StateDir = DEFAULT_STATE_DIR) -> Non
 
 def remove(
     names: Annotated[list[str], typer.Argument(metavar="POOL...", help="Names of pools in which there is nothing.")],
+    lost: Annotated[
+        bool, typer.Option("--lost", help="Also what was in them: their files are gone, and do not come back.")
+    ] = False,
     state_dir: StateDir = DEFAULT_STATE_DIR,
 ) -> None:
     """Delete pools in which there is no volume, also none in the trash."""
     for name in names:
-        ask(state_dir, "Pools.Remove", PoolRequest(name), dict)
+        ask(state_dir, "Pools.Remove", PoolRemoveRequest(name, lost), dict)
         typer.echo(name)
 
 

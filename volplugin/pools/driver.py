@@ -10,8 +10,9 @@ from pluginkit.errors import BadRequest, Conflict, PluginError
 from pluginkit.locks import Locks
 from pluginkit.server import Method
 from volplugin.options import MIN_SIZE_BYTES
-from volplugin.pools.wire import PoolCreateRequest, PoolGrowRequest, PoolInfo, PoolRequest, PoolsAnswer
+from volplugin.pools.wire import PoolCreateRequest, PoolGrowRequest, PoolInfo, PoolRemoveRequest, PoolsAnswer
 from volplugin.records import Pool
+from volplugin.upkeep.trash import Trash
 from volplugin.values import format_size, parse_pool, parse_size
 from volplugin.volumes import Volumes, pool_lock, pool_of
 
@@ -32,7 +33,7 @@ class PoolDriver:
             Method("Pools.Create", PoolCreateRequest, self.create),
             Method("Pools.List", None, self.list),
             Method("Pools.Grow", PoolGrowRequest, self.grow),
-            Method("Pools.Remove", PoolRequest, self.remove),
+            Method("Pools.Remove", PoolRemoveRequest, self.remove),
         ]
 
     def create(self, request: PoolCreateRequest) -> None:
@@ -49,9 +50,8 @@ class PoolDriver:
         with self._locks.hold(pool_lock(name)):
             if name in self._volumes.pools:
                 raise Conflict(f"cannot make the pool {name}: it exists; pyvol pool grow makes it larger")
-            # What an earlier attempt left unfinished is nobody's.
-            self._volumes.reconciler.transition(self._volumes.pools_planned, name, None)
             pool = Pool(name, request.Fs, size, not request.Allocate)
+            self._volumes.clear(self._volumes.pools_planned, name, self._volumes.layout.pool_mount(pool))
             with self._volumes.admitted(pool, size):
                 # Two moves, as for a volume: one that may be made of nothing, and one that never may be again.
                 self._volumes.reconciler.transition(self._volumes.pools_planned, name, pool)
@@ -76,15 +76,46 @@ class PoolDriver:
             with self._volumes.admitted(grown, size - pool.size):
                 self._volumes.change_pool(grown)
 
-    def remove(self, request: PoolRequest) -> None:
-        """The pool and its file are gone. Raises: NotFound; Conflict: something is in it."""
+    def remove(self, request: PoolRemoveRequest) -> None:
+        """The pool and its file are gone.
+
+        Raises: NotFound; Conflict: something is in it, or its file is not lost although it should be; KernelError.
+        """
         name = _parse_name(request.Name)
-        with self._locks.hold(pool_lock(name)):
-            self._volumes.withdraw(name)
-            self._volumes.reconciler.transition(self._volumes.pools_planned, name, None)
+        names = self._volumes_in(name) if request.Lost else ()
+        # What is in a lost pool does not become more: it cannot be mounted.
+        with self._locks.hold(pool_lock(name), *names):
+            if request.Lost:
+                self._give_up(name)
+            self._volumes.remove_pool(name)
+
+    def _give_up(self, pool: str) -> None:
+        """Nobody is told any more of what was in the pool, whose file is lost. Raises: Conflict; KernelError."""
+        disk = self._volumes.layout.disk(pool)
+        self._volumes.pool(pool)
+        if not self._volumes.usage.is_lost(disk):
+            raise Conflict(f"cannot give up the pool {pool}: its file is where it should be; leave out --lost")
+        found = [self._volumes.told_of(name) for name in self._volumes_in(pool)]
+        for volume in found:
+            self._volumes.underway.check_idle("give up", volume.name)
+            self._volumes.check_unused(volume, "", "give up")
+        drop = self._volumes.drop
+        for volume in found:
+            for snapshot in self._volumes.snapshots(volume.name):
+                drop(self._volumes.snapshots_planned, snapshot.id)
+            drop(self._volumes.attachments, volume.name)
+            drop(self._volumes.planned, volume.name)
+            self._volumes.forget(volume.name)
+        trash = Trash(self._volumes)
+        for trashed in trash.content():
+            if pool_of(trashed.volume) == pool:
+                trash.drop(trashed)
+
+    def _volumes_in(self, pool: str) -> tuple[str, ...]:
+        told = tuple(self._volumes.told.items())
+        return tuple(sorted(name for name, volume in told if pool_of(volume) == pool))
 
     def _info(self, pool: Pool) -> PoolInfo:
-        names = sorted(name for name, volume in self._volumes.told.items() if pool_of(volume) == pool.name)
         status: dict[str, Any] = {"fs": pool.fs, "size_bytes": pool.size, "sparse": pool.sparse}
         try:
             status |= self._volumes.usage.space(self._volumes.layout.pool_mount(pool))
@@ -94,7 +125,7 @@ class PoolDriver:
         except PluginError as exc:
             status["problem"] = str(exc)
         status["health"] = "problem" if "problem" in status else "ok"
-        return PoolInfo(pool.name, tuple(names), status)
+        return PoolInfo(pool.name, self._volumes_in(pool.name), status)
 
 
 def _parse_name(text: str) -> str:

@@ -25,10 +25,11 @@ class PoolGrowRequest:
 
 
 @dataclass(frozen=True)
-class PoolRequest:
-    """Pools.Remove."""
+class PoolRemoveRequest:
+    """Pools.Remove. Lost: although something was in it; its file is gone."""
 
     Name: str
+    Lost: bool = False
 
 
 @dataclass(frozen=True)

@@ -50,9 +50,8 @@ class Trash:
     def take_out(self, trashed: Trashed, name: str) -> None:
         """The volume is there again, by that name, which no volume had; it is not in the trash any more."""
         move, planned = self._volumes.reconciler.transition, self._volumes.planned
-        # What an earlier Create left unfinished is nobody's.
-        move(planned, name, None)
         volume = replace(trashed.volume, name=name, created_at=None, trash=trashed.id)
+        self._volumes.clear(planned, name, self._volumes.layout.mount(volume))
         assert isinstance(volume.options, Loop)
         with self._volumes.admitted(volume, max(0, volume.options.size - self.allocated(trashed))):
             move(planned, name, volume)

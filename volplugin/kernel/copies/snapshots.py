@@ -13,7 +13,7 @@ from pluginkit.errors import KernelError
 from volplugin.kernel.backing import NEW, discard, sync
 from volplugin.kernel.copies.copying import copy
 from volplugin.kernel.copies.freezing import Freezer, thaw
-from volplugin.kernel.disks import check_there, disks
+from volplugin.kernel.disks import check_there, disks, is_lost
 from volplugin.kernel.loopdev import LoopDevices
 from volplugin.kernel.syscalls import refused
 from volplugin.resources import Origin, Restoration, SnapshotFile
@@ -71,6 +71,8 @@ class SnapshotFiles:
 
     def remove(self, want: SnapshotFile) -> None:
         """The snapshot is gone, and so is what an interrupted one left: also the freeze."""
+        if is_lost(want.path):
+            return
         check_there(want.path)
         # Of a finished one nothing is frozen, but perhaps for a copy that somebody else makes just now.
         if want.may_create and want.origin.target is not None:

@@ -20,7 +20,7 @@ from volplugin.kernel.backing import discard, sync
 from volplugin.kernel.copies.copying import data, fill
 from volplugin.kernel.copies.extents import differing
 from volplugin.kernel.copies.snapshots import make_distinct
-from volplugin.kernel.disks import check_there, disks
+from volplugin.kernel.disks import check_there, disks, is_lost
 from volplugin.kernel.syscalls import punch, refused
 from volplugin.resources import STAGED, StagedImage
 from volplugin.values import rough_size
@@ -194,6 +194,8 @@ class StagedImages:
 
     def remove(self, want: StagedImage) -> None:
         """Nothing is staged; what became a volume's is the volume's."""
+        if is_lost(want.staged):
+            return
         check_there(want.staged)
         with refused("delete", want.staged):
             discard(want.staged)

@@ -6,7 +6,7 @@ import errno
 from collections.abc import Iterable
 
 from volplugin.kernel.backing import discard
-from volplugin.kernel.disks import check_there
+from volplugin.kernel.disks import check_there, is_lost
 from volplugin.kernel.syscalls import refused
 from volplugin.resources import TrashedImage
 
@@ -19,6 +19,8 @@ class TrashedImages:
 
     def remove(self, want: TrashedImage) -> None:
         """The file is gone and its space is free."""
+        if is_lost(want.path):
+            return
         check_there(want.path)
         with refused("delete", want.path):
             discard(want.path)
