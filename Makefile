@@ -62,7 +62,7 @@ format: ## Put the code in form
 	.venv/bin/ruff check --fix .
 	.venv/bin/ruff format .
 
-docs: ## Generate the option tables again
+docs: ## Generate the option tables and the description of the APIs again
 	scripts/docs
 
 manual: ## Man pages and shell completions of all three programs: build/manual

@@ -122,17 +122,11 @@ def host(lab: Lab) -> Iterator[Host]:
 @pytest.fixture
 def apart(lab: Lab) -> Iterator[Host]:
     """A host of the test's own, whose plugins it may spoil; its engine leaves containers alive when it ends."""
-    host = lab.bare_host()
-    host.engine.argv.append("--live-restore")
-    try:
+    with lab.own_host() as host:
+        host.engine.argv.append("--live-restore")
         host.ensure_running()
         host.import_image()
         yield host
-    except BaseException as error:
-        error.add_note(host.logs())
-        raise
-    finally:
-        lab.discard(host)
 
 
 @pytest.fixture(scope="module")

@@ -79,6 +79,28 @@ def test_it_says_why(host: Host) -> None:
     assert explained(host, "192.0.2.1", "192.0.2.2")["Verdict"] == "for others to decide"
 
 
+def test_a_probe_goes_where_it_is_said_to_go(host: Host) -> None:
+    host.docker("network", "create", "-d", host.drivers.network, "--subnet", "10.61.0.0/24", "n1")
+    host.docker("network", "create", "-d", host.drivers.network, "--subnet", "10.62.0.0/24", "n2")
+    host.web("web", "--network", "n1", "-p", "8080:80")
+    host.idle("ann", "--network", "n1")
+    host.idle("bob", "--network", "n2")
+    shown = host.run(
+        plugin.script("pynet"), "explain", "ann", "web", "--probe", "--state-dir", str(host.root / "pynet")
+    )
+    lines = [line.split() for line in shown.splitlines()]
+    start = lines.index(["a", "packet", "was", "sent,", "and", "seen"])
+    assert [(words[0], *words[2:]) for words in lines[start + 1 : -1] if "bridge" not in words] == [
+        ("in", "ann", "on", "n1"), ("out", "web", "on", "n1"),
+    ]  # fmt: skip
+    assert lines[-1] == ["it", "went", "to", "web", "on", "n1,", "as", "explained"]
+    for words, reached in ((["bob", host.address, "8080"], "web on n1"), (["bob", "web", "80"], "")):
+        answer = explained(host, *words, "--probe")
+        probed = answer["Probe"]
+        assert isinstance(probed, dict)
+        assert (probed["Agrees"], probed["Reached"]) == (True, reached), answer
+
+
 @pytest.mark.parametrize(
     ("words", "reason"),
     [

@@ -17,13 +17,10 @@ ConfigJSON = dict[str, object]
 @pytest.fixture(scope="module")
 def bare(lab: Lab) -> Iterator[Host]:
     """A host with an engine, and no plugin yet."""
-    host = lab.bare_host()
-    try:
+    with lab.own_host() as host:
         host.engine.start(timeout_s=60, attempts=3)
         host.import_image()
         yield host
-    finally:
-        lab.discard(host)
 
 
 def network(host: Host) -> None:

@@ -16,15 +16,9 @@ TIMEOUT_S = 5.0
 @pytest.fixture
 def plain(lab: Lab) -> Iterator[Host]:
     """A host of the test's own on which pyvol runs, and no engine."""
-    host = lab.bare_host()
-    try:
+    with lab.own_host() as host:
         host.plugins["pyvol"].start()
         yield host
-    except BaseException as error:
-        error.add_note(host.logs())
-        raise
-    finally:
-        lab.discard(host)
 
 
 def is_anything_mounted(host: Host) -> bool:

@@ -13,17 +13,11 @@ from integration.lab.lab import Lab
 @pytest.fixture
 def manager(lab: Lab) -> Iterator[Host]:
     """A host of the test's own that is a swarm of one node."""
-    host = lab.bare_host()
-    try:
+    with lab.own_host() as host:
         host.ensure_running()
         host.import_image()
         host.docker("swarm", "init", "--advertise-addr", host.address)
         yield host
-    except BaseException as error:
-        error.add_note(host.logs())
-        raise
-    finally:
-        lab.discard(host)
 
 
 def tasks(host: Host) -> list[str]:

@@ -48,8 +48,7 @@ def empty(lab: Lab) -> Iterator[Host]:
 
     Its docker CLI speaks to pyrun, as a user's does who has done what `up` says at its end.
     """
-    host = lab.bare_host()
-    try:
+    with lab.own_host() as host:
         for name in ("pyrun", "pynet", "pyvol"):
             folder = host.root / f"state-{name}"
             folder.mkdir()
@@ -59,8 +58,6 @@ def empty(lab: Lab) -> Iterator[Host]:
         command.chmod(0o755)
         host.cli = str(command)
         yield host
-    finally:
-        lab.discard(host)
 
 
 def test_up_twice_down_and_up_again(empty: Host) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 from netplugin import kinds
 from netplugin.admin.driver import AdminDriver
+from netplugin.admin.events import happenings
 from netplugin.cluster.access import ClusterSettings
 from netplugin.cluster.agent import Agent
 from netplugin.cluster.entries import is_expected
@@ -75,6 +76,7 @@ from netplugin.resources import (
 )
 from netplugin.wire import ScopeName
 from pluginkit.errors import CommandError, Conflict
+from pluginkit.events.ring import Events, Happening
 from pluginkit.metrics import Metrics
 from pluginkit.reconcile import Kernel
 from pluginkit.server import create_admin_app, create_app
@@ -170,6 +172,8 @@ class Plugin:
         }
         self._store = open_store(state_dir)
         self._metrics = Metrics("pynet")
+        self._events = Events(happenings)
+        self._drifts: list[str] = []
         probe = HostProbe(self._ports, self._netlink)
         self._announcer = Announcer(self._netlink)
         self._driver = NetworkDriver(
@@ -181,6 +185,7 @@ class Plugin:
             announcer=self._announcer,
             scope=scope,
             mtu_of=partial(mtu_of, self._netlink),
+            moved=self._events.moved,
         )
         ipam = IpamDriver(self._store, HostNetworks(self._netlink), pools)
         self._agent: Agent | None = None
@@ -199,21 +204,26 @@ class Plugin:
         self._prober = Prober(self._netlink)
         self.ways = WayKeeper(self._store, self._prober, vxlans.compute_checksums_in_software)
         collect = self.forgotten.collect
-        self._admin = AdminDriver(self._store, firewall, self._put_right, collect, self.publisher, self.ways)
+        self._admin = AdminDriver(self._store, firewall, self._put_right, collect, self.ways)
         self.reconcile()
         methods = (*self._driver.methods(self.forgotten.lost), *ipam.methods())
         if self._agent is not None:
             self._agent.start()
         if self._heard is not None:
             self._heard.start()
-        self.app = create_app("pynet", ["NetworkDriver", "IpamDriver"], methods, self._metrics)
-        self.admin = create_admin_app("pynet", self._admin.methods(), self._metrics)
+        self.app = create_app("pynet", ["NetworkDriver", "IpamDriver"], methods, self._metrics, self._events.failed)
+        administering = (*self._admin.methods(), *self.publisher.methods(), *self._events.methods())
+        self.admin = create_admin_app("pynet", administering, self._metrics, self._events.failed)
 
     def reconcile(self) -> None:
         """The kernel is as the records say; what could not be put right was logged and counted."""
+        drifts, self._drifts = self._drifts, []
         outcome = self._driver.reconcile()
         self._metrics.reconciled(outcome)
         self._admin.reconciled(outcome)
+        self._events.reconciled(outcome)
+        if drifts and not outcome.failures:
+            self._events.add(Happening("drift-repaired", text=", ".join(dict.fromkeys(drifts))))
 
     def _put_right(self) -> None:
         """The kernel is as the records say, and these are compared with what the cluster says, soon."""
@@ -235,6 +245,9 @@ class Plugin:
         # The engine does that itself, whenever a network of its own comes or goes.
         log.log(logging.INFO if what == ORDER else logging.WARNING, "%s was changed by others; putting it right", what)
         self._metrics.drifted()
+        if what != ORDER:
+            self._events.add(Happening("drift-seen", text=what))
+            self._drifts.append(what)
         if what.startswith(ENTRIES):
             # Frames are lost until they are right, and a reconcile, which asks programs too, can be slow.
             self._driver.repair_entries()

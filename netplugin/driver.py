@@ -29,7 +29,7 @@ from netplugin.resources import FdbEntry, Neighbour
 from netplugin.swarm.driver import SwarmDriver
 from pluginkit.errors import Conflict, NotFound
 from pluginkit.locks import Locks
-from pluginkit.reconcile import Kernel, Outcome, Reconciler
+from pluginkit.reconcile import Kernel, Moved, Outcome, Reconciler, untold
 from pluginkit.server import Method
 from pluginkit.store import Store
 
@@ -54,14 +54,13 @@ class NetworkDriver:
         announcer: Announcer,
         scope: wire.ScopeName = "local",
         mtu_of: Callable[[Address], int | None] = lambda _: None,
+        moved: Moved = untold,
     ) -> None:
         """scope: "global" for networks of a swarm. mtu_of: the largest packet that leaves by an address of the host."""
-        self._store = store
-        self._flows = flows
-        self._announcer = announcer
+        self._store, self._flows, self._announcer = store, flows, announcer
         self._plans = plans(backend)
         self._networks, self._endpoints = self._plans.networks, self._plans.endpoints
-        self._reconciler = Reconciler(store, self._plans.all, kernels)
+        self._reconciler = Reconciler(store, self._plans.all, kernels, moved)
         self._probe = probe
         self._locks = Locks()
         self._scope = scope

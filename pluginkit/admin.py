@@ -59,19 +59,33 @@ def call(name: str, state_dir: Path, method: str, request: Any, wanted: type[T])
 
     Raises: Unavailable: no plugin answers there; BadRequest, PluginError: what it says went wrong.
     """
+    with _asked(name, state_dir, method, request) as answer:
+        return wire.decode(answer.read(), wanted)
+
+
+def lines(name: str, state_dir: Path, method: str, request: Any, wanted: type[T]) -> Iterator[T]:
+    """Yield the lines of an answer that comes bit by bit, until the plugin ends it. Raises: as `call`."""
+    with _asked(name, state_dir, method, request) as answer:
+        for line in iter(answer.readline, b""):
+            yield wire.decode(line, wanted)
+
+
+@contextmanager
+def _asked(name: str, state_dir: Path, method: str, request: Any) -> Iterator[http.client.HTTPResponse]:
+    """Inside the block there is a good answer to be read. Raises: as `call`."""
     connection = _Connection(state_dir)
     try:
         connection.request("POST", f"/{VERSION}/{method}", wire.encode(request))
         answer = connection.getresponse()
-        body = answer.read()
+        if answer.status == 200:
+            yield answer
+            return
+        said = wire.decode(answer.read(), dict[str, str])["Err"]
     except (OSError, http.client.HTTPException) as exc:
         hint = f"is {name} running, are you root, and is --state-dir right?"
         raise Unavailable(f"cannot reach {name} at {state_dir / SOCKET}: {exc}; {hint}") from exc
     finally:
         connection.close()
-    if answer.status == 200:
-        return wire.decode(body, wanted)
-    said = wire.decode(body, dict[str, str])["Err"]
     if answer.status == 404:
         raise Unavailable(f"cannot ask {name} for {method}: it is of another version than this command; restart it")
     raise (BadRequest if answer.status == 400 else PluginError)(said)

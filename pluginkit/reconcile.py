@@ -21,7 +21,13 @@ from pluginkit.store import Kind, Row, Store
 R = TypeVar("R")
 # What is entered around long work: there the caller may give up its locks.
 Aside = Callable[[], AbstractContextManager[None]]
+# Told of a move that was committed: kind of record, its ID, its parent's, before, after; None: there is none.
+Moved = Callable[[str, str, str, Any, Any], None]
 log = logging.getLogger(__name__)
+
+
+def untold(*_: Any) -> None:
+    """Nobody is told of moves."""
 
 
 class Resource(Protocol):
@@ -113,10 +119,17 @@ class Reconciler:
     kinds: parents before children. kernels: resource type to kernel, in an order in which they can be created.
     """
 
-    def __init__(self, store: Store, kinds: Sequence[Planned[Any]], kernels: Mapping[type[Any], Kernel]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        kinds: Sequence[Planned[Any]],
+        kernels: Mapping[type[Any], Kernel],
+        moved: Moved = untold,
+    ) -> None:
         self._store = store
         self._kinds = tuple(kinds)
         self._kernels = kernels
+        self._moved = moved
 
     def transition(
         self, planned: Planned[R], record_id: str, new: R | None, parent: str = "", aside: Aside = nullcontext
@@ -155,6 +168,7 @@ class Reconciler:
         if failures:
             raise ExceptionGroup(f"cannot take down all of {planned.kind.name} {record_id}", failures)
         self._store.commit(planned.kind, record_id)
+        self._moved(planned.kind.name, record_id, parent, old, new)
 
     def reconcile(self, turns: Turns = _ALONE) -> Outcome:
         """Every record is settled and in the kernel, and nothing else of ours is; failures are logged and returned.
@@ -278,6 +292,7 @@ class Reconciler:
         else:
             self._store.intend(planned.kind, row.id, row.parent, None)
             self._store.commit(planned.kind, row.id)
+            self._moved(planned.kind.name, row.id, row.parent, row.current, None)
         return []
 
     def _undo(

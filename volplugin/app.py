@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pluginkit.errors import PluginError
+from pluginkit.events.ring import Events
 from pluginkit.log import failure
 from pluginkit.metrics import Metrics
 from pluginkit.reconcile import Kernel
@@ -17,6 +18,7 @@ from pluginkit.server import create_admin_app, create_app
 from pluginkit.service import Running
 from pluginkit.store import Store
 from volplugin.admin.driver import AdminDriver
+from volplugin.admin.events import happenings
 from volplugin.archive.driver import ArchiveDriver
 from volplugin.capacity import NEVER, Overcommit
 from volplugin.doctor.driver import DoctorDriver
@@ -117,7 +119,8 @@ def start(config: Config) -> Running:
     usage = Usage(devices, keys)
     layout = Layout(files, config.mount_root)
     policy = Policy(config.default_size, config.overcommit, config.trash)
-    volumes = Volumes(open_store(config.state_dir), layout, kernels, usage, policy)
+    events = Events(happenings)
+    volumes = Volumes(open_store(config.state_dir), layout, kernels, usage, policy, moved=events.moved)
     driver = VolumeDriver(volumes)
     admin = AdminDriver(volumes, driver.locks, MountedFilesystems())
     archives = ArchiveDriver(volumes, driver.locks)
@@ -132,6 +135,7 @@ def start(config: Config) -> Running:
         outcome = driver.reconcile()
         metrics.reconciled(outcome)
         doctor.reconciled(outcome)
+        events.reconciled(outcome)
         instants.wake()
         try:
             available, growth = usage.available(layout.disk("")), volumes.growth()
@@ -149,7 +153,7 @@ def start(config: Config) -> Running:
 
     reconcile()
     return Running(
-        create_app("pyvol", ["VolumeDriver"], driver.methods(), metrics),
+        create_app("pyvol", ["VolumeDriver"], driver.methods(), metrics, events.failed),
         look_after,
         admin=create_admin_app(
             "pyvol",
@@ -160,7 +164,9 @@ def start(config: Config) -> Running:
                 *upkeep.methods(),
                 *doctor.methods(),
                 *pools.methods(),
+                *events.methods(),
             ],
             metrics,
+            events.failed,
         ),
     )

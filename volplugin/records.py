@@ -104,6 +104,10 @@ class MountCount:
     count: int
 
 
+# pyvol's own caller ID, by which it has a volume mounted that it reads or writes for a while.
+OWN_CALLER = "pyvol"
+
+
 @dataclass(frozen=True)
 class Attachment:
     """Who has a volume mounted, in the order in which they came. The volume is mounted while anybody has it."""

@@ -16,12 +16,12 @@ from typing import Any
 from pluginkit import caller
 from pluginkit.errors import Conflict, NotFound, PluginError, describe, is_expected
 from pluginkit.log import failure
-from pluginkit.reconcile import Aside, Kernel, Planned, Reconciler
+from pluginkit.reconcile import Aside, Kernel, Moved, Planned, Reconciler, untold
 from pluginkit.store import Kind, Store
 from volplugin import capacity
 from volplugin.options import Loop, shown
 from volplugin.plan import Layout
-from volplugin.records import Attachment, Pool, Snapshot, Trashed, Volume, parse_name
+from volplugin.records import OWN_CALLER, Attachment, Pool, Snapshot, Trashed, Volume, parse_name
 from volplugin.resources import BindMount, Mount
 from volplugin.underway import Underway
 from volplugin.usage import Usage
@@ -59,6 +59,7 @@ class Volumes:
         policy: Policy,
         engine_runs: Callable[[str], bool] = caller.is_running,
         own: Callable[[], str] = caller.own,
+        moved: Moved = untold,
     ) -> None:
         """own: returns the name of this process among those that `engine_runs` is asked for."""
         self.store = store
@@ -71,7 +72,7 @@ class Volumes:
         self.trash_planned = Planned(TRASH, layout.plan_trashed)
         self.pools_planned = Planned(POOL, layout.plan_pool)
         kinds = (self.pools_planned, self.planned, self.snapshots_planned, self.attachments, self.trash_planned)
-        self.reconciler = Reconciler(store, kinds, kernels)
+        self.reconciler = Reconciler(store, kinds, kernels, moved)
         # What the engine has been told of. dockerd forgets a volume's labels and options when Get answers it with any
         # error, so Get must not depend on a disk.
         self.told: dict[str, Volume] = {}
@@ -138,11 +139,11 @@ class Volumes:
         name = volume.name
         with self.underway.doing(what, moves=makes, needs=(name,)):
             # Counted like an engine's: if we die meanwhile, it is void, and the next reconcile ends it.
-            self.attach(name, self.attachment(name).mounted("pyvol", self._own))
+            self.attach(name, self.attachment(name).mounted(OWN_CALLER, self._own))
             try:
                 yield
             finally:
-                self.attach(name, self.attachment(name).unmounted("pyvol", self._own))
+                self.attach(name, self.attachment(name).unmounted(OWN_CALLER, self._own))
 
     @contextmanager
     def copied(self, volume: Volume, makes: str, lend: Aside) -> Iterator[Aside]:

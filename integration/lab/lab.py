@@ -1,5 +1,7 @@
 """A lab: one wire and the hosts on it."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from integration.lab.engine import Engine
@@ -34,6 +36,18 @@ class Lab:
         """A new host on which nothing runs yet; whoever asked for it gives it to `discard`."""
         self._made += 1
         return Host(f"h{self._made}", self.root / f"h{self._made}", self.wire, self.engine, drivers or self.drivers)
+
+    @contextmanager
+    def own_host(self) -> Iterator[Host]:
+        """Inside the block there is a new host on which nothing runs yet; an error of the block tells its logs."""
+        host = self.bare_host()
+        try:
+            yield host
+        except BaseException as error:
+            error.add_note(host.logs())
+            raise
+        finally:
+            self.discard(host)
 
     def discard(self, host: Host) -> None:
         """The host is gone; if it was the standard one, the next test gets a new one."""

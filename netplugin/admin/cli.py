@@ -9,13 +9,16 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from pluginkit.cli import as_json, told_in_one_line
-from pluginkit.doctor import findings
-from pluginkit.errors import NotFound, Unavailable
+from pluginkit.doctor.cli import Fix, ask_engines, run
+from pluginkit.errors import NotFound
+from pluginkit.events.cli import Follow
 
 if TYPE_CHECKING:
+    from netplugin.admin.doctor import Sight
     from netplugin.admin.wire import NetworkInfo
     from netplugin.engine.view import EngineView
     from pluginkit.doctor.findings import Finding
+    from pluginkit.events.wire import Event
 
 T = TypeVar("T")
 
@@ -32,11 +35,21 @@ def add_commands(app: typer.Typer) -> None:
     """The command line has the administrator's commands."""
     app.command("ls")(list_networks)
     app.command("inspect")(inspect)
+    app.command("api")(api)
     app.command("endpoints")(endpoints)
     app.command("ports")(ports)
     app.command("explain")(explain)
     app.command("doctor")(doctor)
     app.command("rules")(rules)
+    app.command("events")(events)
+
+
+def api() -> None:
+    """Print the description of the socket for administrators, as OpenAPI."""
+    from netplugin.admin.api import METHODS
+    from pluginkit.openapi import describe
+
+    typer.echo(as_json(describe("pynet", METHODS)))
 
 
 def list_networks(json: Json = False, engine: Engines = None, state_dir: StateDir = DEFAULT_STATE_DIR) -> None:
@@ -80,11 +93,16 @@ def explain(
     source: Annotated[str, typer.Argument(metavar="SOURCE", help='A container, an address, or "host".')],
     destination: Annotated[str, typer.Argument(metavar="DESTINATION", help="A container or an address.")],
     port: Annotated[str, typer.Argument(metavar="[PORT[/PROTOCOL]]", help="80, 53/udp; without it: ping.")] = "",
+    probe: Annotated[bool, typer.Option("--probe", help="Send one, too; show where it was seen here.")] = False,
     json: Json = False,
     engine: Engines = None,
     state_dir: StateDir = DEFAULT_STATE_DIR,
 ) -> None:
-    """Say whether a packet gets there, and what decides that. Ends with 1 if it is dropped."""
+    """Say whether a packet gets there, and what decides that. Ends with 1 if it is dropped.
+
+    With --probe, whoever listens there gets it: a ping, sixteen bytes by UDP, a connection that is opened and reset.
+    Ends with 2 if something else becomes of it than was said.
+    """
     from contextlib import closing
 
     from netplugin.admin import ends
@@ -101,12 +119,22 @@ def explain(
         way = way_to(netlink, goal)
         request = ExplainRequest(str(start or ""), str(goal), bool(way and way.local), protocol, number)
     answer = ask(state_dir, "Packets.Explain", ExplainAnswer, request)
+    probed = None
+    if probe:
+        from netplugin.probe import cli
+
+        with told_in_one_line("pynet"):
+            probed = cli.probe(start, goal, protocol, number, answer.Verdict, found, names)
     if json:
-        typer.echo(as_json(answer))
+        typer.echo(as_json({"Verdict": answer.Verdict, "Steps": answer.Steps, **({"Probe": probed} if probed else {})}))
     else:
         typer.echo(f"{start or 'the host'} to {goal} {port or 'by ping'}: {answer.Verdict}")
         for step in answer.Steps:
             typer.echo("  " + names.named(step))
+        if probed:
+            typer.echo(cli.told(probed))
+    if probed and probed.Agrees is False:
+        raise typer.Exit(2)
     if answer.Verdict == "dropped":
         raise typer.Exit(1)
 
@@ -128,34 +156,43 @@ def rules(
     typer.echo(as_json(chains) if json else present.rules(chains, names))
 
 
+def events(
+    follow: Follow = True, json: Json = False, engine: Engines = None, state_dir: StateDir = DEFAULT_STATE_DIR
+) -> None:
+    """Print what has happened to networks, endpoints and ports, to them by others, and what failed; then what happens.
+
+    Names are those that engines had when it began, so that it never waits for one.
+    """
+    from pluginkit.events import cli
+
+    names = names_of(engine)
+
+    def shown(event: Event) -> str:
+        subject = names.container_name(event.ID) if event.Of else names.network_name(event.ID)
+        return cli.line(event, f"{subject} on {names.network_name(event.Of)}" if event.Of else subject)
+
+    cli.run("pynet", state_dir, shown, follow=follow, json=json)
+
+
 def doctor(
-    fix: Annotated[bool, typer.Option("--fix", help="Put right what can be without taking anything away.")] = False,
-    json: Json = False,
-    engine: Engines = None,
-    state_dir: StateDir = DEFAULT_STATE_DIR,
+    fix: Fix = False, json: Json = False, engine: Engines = None, state_dir: StateDir = DEFAULT_STATE_DIR
 ) -> None:
     """Hold records, engine and kernel against each other; print what is wrong, why, and what helps.
 
     Ends with 1 if there is a fault or a warning.
     """
-    found = _examine(state_dir, engine)
-    if fix and any(finding.fix for finding in found):
+    from netplugin.admin.doctor import examine
+
+    def put_right(found: list[Finding], _: Sight) -> None:
         _put_right(found, state_dir)
-        found = _examine(state_dir, engine)
-    if json:
-        typer.echo(as_json(found))
-    elif found:
-        typer.echo(findings.told(found))
-    else:
-        typer.echo("Nothing is wrong.")
-    if any(finding.level != "note" for finding in found):
-        raise typer.Exit(1)
+
+    run(lambda: _look(state_dir, engine), examine, put_right, fix=fix, json=json)
 
 
-def _examine(state_dir: Path, engines: list[Path] | None) -> list[Finding]:
+def _look(state_dir: Path, engines: list[Path] | None) -> Sight:
     from contextlib import closing
 
-    from netplugin.admin.doctor import Sight, examine
+    from netplugin.admin.doctor import Sight
     from netplugin.admin.wire import ServiceAnswer, WaysAnswer
     from netplugin.kernel.facts import host_facts
     from netplugin.kernel.netlink import Netlink
@@ -165,12 +202,12 @@ def _examine(state_dir: Path, engines: list[Path] | None) -> list[Finding]:
     ways = ask(state_dir, "Ways.List", WaysAnswer).Ways
     after = _ask_engines(engines)
     with told_in_one_line("pynet"), closing(Netlink()) as netlink:
-        return examine(Sight(service, networks, before, after, host_facts(netlink), ways))
+        return Sight(service, networks, before, after, host_facts(netlink), ways)
 
 
 def _put_right(found: Iterable[Finding], state_dir: Path) -> None:
     """What can be put right is, or could not be."""
-    from netplugin.admin.wire import ReconcileAnswer
+    from pluginkit.doctor.wire import ReconcileAnswer
 
     for fix in dict.fromkeys(finding.fix for finding in found):
         if fix == "reconcile":
@@ -207,15 +244,7 @@ def _ask_engines(engines: list[Path] | None) -> EngineView | None:
     from netplugin.engine.api import DEFAULT_ENGINES
     from netplugin.engine.view import look, together
 
-    views = []
-    for path in engines or DEFAULT_ENGINES:
-        if path.exists():
-            try:
-                views.append(look(path))
-            except Unavailable as exc:
-                typer.echo(f"pynet: {exc}", err=True)
-                return None
-    return together(views) if views else None
+    return ask_engines("pynet", engines or DEFAULT_ENGINES, look, together)
 
 
 def ask(state_dir: Path, method: str, wanted: type[T], request: Any = None) -> T:

@@ -19,11 +19,11 @@ from netplugin.kinds import ENDPOINTS, NETWORKS, REMOTE_ENDPOINTS, REMOTE_HOSTS
 from netplugin.options import NetworkOptions
 from netplugin.overlay.keeper import WayKeeper
 from netplugin.plan import bridge_name, veth_names
-from netplugin.publish.publisher import Publisher
 from netplugin.records import Endpoint, Network, Publication
-from pluginkit.errors import BadRequest, describe
+from pluginkit.doctor.wire import ReconcileAnswer, just_reconciled
+from pluginkit.errors import BadRequest
 from pluginkit.reconcile import Outcome
-from pluginkit.server import Method
+from pluginkit.server import Method, bound
 from pluginkit.store import Store
 from pluginkit.wire import encode
 
@@ -34,7 +34,7 @@ class AdminDriver:
     """What an administrator sees of a running pynet, and tells it to do.
 
     reconcile: puts the kernel right, and calls `reconciled`. collect: deletes what the engines have forgotten.
-    publisher: opens and closes ports. ways: knows how it is to peers.
+    ways: knows how it is to peers.
     """
 
     def __init__(
@@ -43,35 +43,22 @@ class AdminDriver:
         firewall: Name,
         reconcile: Callable[[], None],
         collect: Callable[[], None],
-        publisher: Publisher,
         ways: WayKeeper,
     ) -> None:
         self._store = store
         self._firewall = firewall
         self._reconcile = reconcile
         self._collect = collect
-        self._publisher = publisher
         self._ways = ways
-        self._last: wire.ReconcileAnswer | None = None
+        self._last: ReconcileAnswer | None = None
 
     def methods(self) -> tuple[Method, ...]:
-        """Return the table from which the server is built."""
-        return (
-            Method("Networks.List", None, self.list_networks),
-            Method("Rules.List", None, self.list_rules),
-            Method("Ports.Publish", wire.PublishRequest, self._publisher.add),
-            Method("Ports.Unpublish", wire.UnpublishRequest, self._publisher.remove),
-            Method("Packets.Explain", wire.ExplainRequest, self.explain),
-            Method("Ways.List", None, self.list_ways),
-            Method("Service.Inspect", None, self.inspect_service),
-            Method("Service.Reconcile", None, self.reconcile),
-            Method("Service.Collect", None, self.collect),
-        )
+        """Return every method, as this driver answers it."""
+        return bound(METHODS, self)
 
     def reconciled(self, outcome: Outcome) -> None:
         """This is what the last reconcile did."""
-        failures = tuple(map(describe, outcome.failures))
-        self._last = wire.ReconcileAnswer(datetime.now(UTC), outcome.undone, outcome.swept, failures)
+        self._last = just_reconciled(outcome)
 
     def list_networks(self) -> wire.NetworksAnswer:
         """Return the networks that are on record, with their endpoints."""
@@ -108,7 +95,7 @@ class AdminDriver:
         unfinished = tuple(f"{kind.name} {row.id}" for kind in kinds for row in self._store.rows(kind) if row.pending)
         return wire.ServiceAnswer(version(_PACKAGE), self._firewall, unfinished, self._last)
 
-    def reconcile(self) -> wire.ReconcileAnswer | None:
+    def reconcile(self) -> ReconcileAnswer | None:
         """Records and kernel agree; return what that took."""
         self._reconcile()
         return self._last
@@ -143,6 +130,17 @@ class AdminDriver:
             Hosts=tuple(sorted({*hosts, *peers})),
             Elsewhere=len(self._store.rows(REMOTE_ENDPOINTS, network.id)),
         )
+
+
+METHODS = (
+    Method("Networks.List", None, AdminDriver.list_networks),
+    Method("Rules.List", None, AdminDriver.list_rules),
+    Method("Packets.Explain", wire.ExplainRequest, AdminDriver.explain),
+    Method("Ways.List", None, AdminDriver.list_ways),
+    Method("Service.Inspect", None, AdminDriver.inspect_service),
+    Method("Service.Reconcile", None, AdminDriver.reconcile),
+    Method("Service.Collect", None, AdminDriver.collect),
+)
 
 
 def _endpoint(endpoint: Endpoint, network: Network) -> wire.EndpointInfo:

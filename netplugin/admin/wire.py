@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any, Literal
 
 from netplugin.overlay.ways import State
+from pluginkit.doctor.wire import ReconcileAnswer
 
 
 @dataclass(frozen=True)
@@ -106,16 +107,6 @@ class WaysAnswer:
 
     InSoftware: bool
     Ways: tuple[WayInfo, ...]
-
-
-@dataclass(frozen=True)
-class ReconcileAnswer:
-    """Service.Reconcile, and what the last one did. Failures: what could not be put right, and is tried again."""
-
-    At: datetime
-    Undone: int
-    Swept: int
-    Failures: tuple[str, ...]
 
 
 @dataclass(frozen=True)

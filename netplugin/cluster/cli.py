@@ -148,8 +148,8 @@ def _agreed(found: Comparison) -> str:
 
 def _fixed(etcd: Etcd, state_dir: Path) -> Comparison:
     """The running pynet has read everything again and put it right; return how it is then."""
-    from netplugin.admin.wire import ReconcileAnswer
     from pluginkit import admin
+    from pluginkit.doctor.wire import ReconcileAnswer
 
     with told_in_one_line("pynet"):
         admin.call("pynet", state_dir, "Service.Reconcile", {}, ReconcileAnswer)

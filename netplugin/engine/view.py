@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -70,7 +71,7 @@ def look(path: Path) -> EngineView:
     return EngineView(networks, endpoints)
 
 
-def together(views: list[EngineView]) -> EngineView:
+def together(views: Sequence[EngineView]) -> EngineView:
     """Return the views as one."""
     return EngineView(
         {key: value for view in views for key, value in view.networks.items()},

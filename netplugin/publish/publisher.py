@@ -20,6 +20,7 @@ from netplugin.machine import Probe
 from netplugin.records import Endpoint, Network, Publication, PublishedPort
 from netplugin.values import parse_sources
 from pluginkit.errors import BadRequest, Conflict, NotFound, PluginError, describe
+from pluginkit.server import Method, bound
 from pluginkit.store import Store
 
 log = logging.getLogger(__name__)
@@ -43,6 +44,10 @@ class Publisher:
         self._change = change
         self._probe = probe
         self._sooner = threading.Event()
+
+    def methods(self) -> tuple[Method, ...]:
+        """Return every method, as this publisher answers it."""
+        return bound(METHODS, self)
 
     def add(self, request: PublishRequest) -> None:
         """The ports are open on the host, from now on.
@@ -126,6 +131,12 @@ class Publisher:
                 except (PluginError, ExceptionGroup) as exc:
                     log.warning("cannot close what was published for a while: %s", describe(exc))
                     due = now + _AGAIN_S
+
+
+METHODS = (
+    Method("Ports.Publish", PublishRequest, Publisher.add),
+    Method("Ports.Unpublish", UnpublishRequest, Publisher.remove),
+)
 
 
 def _refuse(request: PublishRequest, network: Network, endpoint: Endpoint, sources: tuple[str, ...]) -> None:

@@ -9,6 +9,8 @@ import typer
 
 from pluginkit import admin
 from pluginkit.cli import as_json, told_in_one_line
+from pluginkit.events import cli
+from pluginkit.events.cli import Follow
 from volplugin.admin import engine, present
 from volplugin.admin.wire import (
     DiskAnswer,
@@ -39,7 +41,9 @@ def add_commands(app: typer.Typer) -> None:
     """The command line has the administrator's commands."""
     app.command("ls")(list_volumes)
     app.command("inspect")(inspect)
+    app.command("api")(api)
     app.command("df")(df)
+    app.command("events")(events)
     app.command("resize")(resize)
     app.command("trim")(trim)
     app.command("protect")(protect)
@@ -50,6 +54,14 @@ def add_commands(app: typer.Typer) -> None:
     snapshots.command("rm")(remove_snapshots)
     snapshots.command("restore")(restore)
     app.add_typer(snapshots, name="snapshot")
+
+
+def api() -> None:
+    """Print the description of the socket for administrators, as OpenAPI."""
+    from pluginkit.openapi import describe
+    from volplugin.admin.api import METHODS
+
+    typer.echo(as_json(describe("pyvol", METHODS)))
 
 
 def list_volumes(json: Json = False, state_dir: StateDir = DEFAULT_STATE_DIR) -> None:
@@ -71,6 +83,11 @@ def df(json: Json = False, state_dir: StateDir = DEFAULT_STATE_DIR) -> None:
     disk = ask(state_dir, "Disk.Inspect", {}, DiskAnswer)
     answer = ask(state_dir, "Volumes.Inspect", InspectRequest(), InspectAnswer)
     typer.echo(present.disk_as_json(disk, answer.Volumes) if json else present.disk(disk, answer.Volumes))
+
+
+def events(follow: Follow = True, json: Json = False, state_dir: StateDir = DEFAULT_STATE_DIR) -> None:
+    """Print what has happened to volumes, snapshots and pools, and what failed; then what happens."""
+    cli.run("pyvol", state_dir, lambda event: cli.line(event, event.ID), follow=follow, json=json)
 
 
 def resize(

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from pluginkit.errors import BadRequest, Conflict
 from pluginkit.locks import Locks
-from pluginkit.server import Method
+from pluginkit.server import Method, bound
 from volplugin.admin.wire import (
     DiskAnswer,
     InspectAnswer,
@@ -58,19 +58,9 @@ class AdminDriver:
         self._locks = locks
         self._now = now
 
-    def methods(self) -> list[Method]:
-        """Return every method of the socket."""
-        return [
-            Method("Volumes.Inspect", InspectRequest, self.inspect),
-            Method("Volumes.Resize", ResizeRequest, self.resize),
-            Method("Volumes.Trim", TrimRequest, self.trim),
-            Method("Volumes.Protect", ProtectRequest, self.protect),
-            Method("Snapshots.Create", SnapshotRequest, self.create_snapshot),
-            Method("Snapshots.List", SnapshotsRequest, self.list_snapshots),
-            Method("Snapshots.Remove", SnapshotRequest, self.remove_snapshot),
-            Method("Snapshots.Restore", SnapshotRequest, self.restore),
-            Method("Disk.Inspect", None, self.inspect_disk),
-        ]
+    def methods(self) -> tuple[Method, ...]:
+        """Return every method, as this driver answers it."""
+        return bound(METHODS, self)
 
     def inspect(self, request: InspectRequest) -> InspectAnswer:
         """Return the volumes of these names, or all, with everything that can be known of them."""
@@ -239,3 +229,16 @@ class AdminDriver:
         assert volume.created_at is not None
         mountpoint = self._volumes.layout.mountpoint(volume)
         return VolumeInfo(volume.name, mountpoint, volume.created_at, self._volumes.full_status(volume))
+
+
+METHODS = (
+    Method("Volumes.Inspect", InspectRequest, AdminDriver.inspect),
+    Method("Volumes.Resize", ResizeRequest, AdminDriver.resize),
+    Method("Volumes.Trim", TrimRequest, AdminDriver.trim),
+    Method("Volumes.Protect", ProtectRequest, AdminDriver.protect),
+    Method("Snapshots.Create", SnapshotRequest, AdminDriver.create_snapshot),
+    Method("Snapshots.List", SnapshotsRequest, AdminDriver.list_snapshots),
+    Method("Snapshots.Remove", SnapshotRequest, AdminDriver.remove_snapshot),
+    Method("Snapshots.Restore", SnapshotRequest, AdminDriver.restore),
+    Method("Disk.Inspect", None, AdminDriver.inspect_disk),
+)

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 from pluginkit.errors import BadRequest, Conflict
 from pluginkit.locks import Locks
-from pluginkit.server import Method
+from pluginkit.server import Method, bound
 from volplugin.archive.wire import AdoptRequest, CheckAnswer, CheckRequest
 from volplugin.options import Loop, parse_options, shown
 from volplugin.records import Volume, parse_name, parse_staged
@@ -22,12 +22,9 @@ class ArchiveDriver:
         self._volumes = volumes
         self._locks = locks
 
-    def methods(self) -> list[Method]:
-        """Return every method."""
-        return [
-            Method("Archives.Check", CheckRequest, self.check),
-            Method("Archives.Adopt", AdoptRequest, self.adopt),
-        ]
+    def methods(self) -> tuple[Method, ...]:
+        """Return every method, as this driver answers it."""
+        return bound(METHODS, self)
 
     def check(self, request: CheckRequest) -> CheckAnswer:
         """A volume of that name and these options could be made of an image now; return all of its options.
@@ -71,3 +68,9 @@ class ArchiveDriver:
         volume = Volume(name, options)
         self._volumes.usage.check_key(self._volumes.layout.mount(volume))
         return volume, options.size
+
+
+METHODS = (
+    Method("Archives.Check", CheckRequest, ArchiveDriver.check),
+    Method("Archives.Adopt", AdoptRequest, ArchiveDriver.adopt),
+)

@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pluginkit import admin
-from pluginkit.cli import as_json
-from pluginkit.doctor import findings
-from pluginkit.errors import PluginError, Unavailable
+from pluginkit.doctor.cli import Fix, ask_engines, run
+from pluginkit.errors import PluginError
 from volplugin.admin.cli import DEFAULT_STATE_DIR, Json, StateDir, ask
 
 if TYPE_CHECKING:
@@ -34,10 +33,7 @@ def add_commands(app: typer.Typer) -> None:
 
 
 def doctor(
-    fix: Annotated[bool, typer.Option("--fix", help="Put right what can be without taking anything away.")] = False,
-    json: Json = False,
-    engine: Engines = None,
-    state_dir: StateDir = DEFAULT_STATE_DIR,
+    fix: Fix = False, json: Json = False, engine: Engines = None, state_dir: StateDir = DEFAULT_STATE_DIR
 ) -> None:
     """Hold records, engine and kernel against each other; print what is wrong, why, and what helps.
 
@@ -45,19 +41,10 @@ def doctor(
     """
     from volplugin.doctor.examine import examine
 
-    sight = _look(state_dir, engine)
-    found = examine(sight)
-    if fix and any(finding.fix for finding in found):
+    def put_right(found: list[Finding], sight: Sight) -> None:
         _put_right(found, sight, state_dir, engine)
-        found = examine(_look(state_dir, engine))
-    if json:
-        typer.echo(as_json(found))
-    elif found:
-        typer.echo(findings.told(found))
-    else:
-        typer.echo("Nothing is wrong.")
-    if any(finding.level != "note" for finding in found):
-        raise typer.Exit(1)
+
+    run(lambda: _look(state_dir, engine), examine, put_right, fix=fix, json=json)
 
 
 def _look(state_dir: Path, engines: list[Path] | None) -> Sight:
@@ -101,12 +88,4 @@ def _ask_engines(engines: list[Path] | None) -> EngineView | None:
     from volplugin.admin.engine import DEFAULT_ENGINES, look
     from volplugin.doctor.examine import together
 
-    views = []
-    for path in engines or DEFAULT_ENGINES:
-        if path.exists():
-            try:
-                views.append(look(path))
-            except Unavailable as exc:
-                typer.echo(f"pyvol: {exc}", err=True)
-                return None
-    return together(views) if views else None
+    return ask_engines("pyvol", engines or DEFAULT_ENGINES, look, together)

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
-from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Protocol
 
-from pluginkit.errors import Conflict, KernelError, NotFound, PluginError, Unavailable, describe
+from pluginkit.doctor.wire import ReconcileAnswer, just_reconciled
+from pluginkit.errors import Conflict, KernelError, NotFound, PluginError, Unavailable
 from pluginkit.locks import Locks
 from pluginkit.reconcile import Outcome
-from pluginkit.server import Method
-from volplugin.doctor.wire import DetachRequest, HealRequest, ReconcileAnswer, ServiceAnswer, VolumeFacts
+from pluginkit.server import Method, bound
+from volplugin.doctor.wire import DetachRequest, HealRequest, ServiceAnswer, VolumeFacts
 from volplugin.options import Loop
 from volplugin.records import Attachment, Volume, parse_name
 from volplugin.resources import KeySource, Mount
@@ -86,20 +86,13 @@ class DoctorDriver:
         self._reconcile = reconcile
         self._last: ReconcileAnswer | None = None
 
-    def methods(self) -> list[Method]:
-        """Return every method of the socket that is the doctor's."""
-        return [
-            Method("Service.Inspect", None, self.inspect),
-            Method("Service.Reconcile", None, self.reconcile),
-            Method("Volumes.Detach", DetachRequest, self.detach),
-            Method("Volumes.Thaw", HealRequest, self.thaw),
-            Method("Volumes.CloseKey", HealRequest, self.close_key),
-        ]
+    def methods(self) -> tuple[Method, ...]:
+        """Return every method, as this driver answers it."""
+        return bound(METHODS, self)
 
     def reconciled(self, outcome: Outcome) -> None:
         """This is what the last reconcile did."""
-        failures = tuple(map(describe, outcome.failures))
-        self._last = ReconcileAnswer(datetime.now(UTC), outcome.undone, outcome.swept, failures)
+        self._last = just_reconciled(outcome)
 
     def reconcile(self) -> ReconcileAnswer | None:
         """Records and kernel agree; return what that took."""
@@ -254,3 +247,12 @@ class DoctorDriver:
                 mount = self._volumes.layout.mount(volume)
                 found |= {mount.target, mount.path} if isinstance(mount, Mount) else {mount.target}
         return found
+
+
+METHODS = (
+    Method("Service.Inspect", None, DoctorDriver.inspect),
+    Method("Service.Reconcile", None, DoctorDriver.reconcile),
+    Method("Volumes.Detach", DetachRequest, DoctorDriver.detach),
+    Method("Volumes.Thaw", HealRequest, DoctorDriver.thaw),
+    Method("Volumes.CloseKey", HealRequest, DoctorDriver.close_key),
+)

@@ -8,12 +8,11 @@ from dataclasses import dataclass
 from pluginkit.doctor.findings import Finding, worst_first
 from volplugin.admin.engine import EngineView
 from volplugin.doctor.wire import ServiceAnswer, VolumeFacts
+from volplugin.records import OWN_CALLER
 from volplugin.values import format_size, rough_size
 
 # Fixes. reconcile: records and kernel agree again. thaw, close-key: of a volume. detach: nobody has the volume.
 RECONCILE, THAW, CLOSE_KEY, DETACH = "reconcile", "thaw", "close-key", "detach"
-# pyvol's own, which reads or writes a volume for a while.
-_OWN = "pyvol"
 _FULL = 0.05
 _PACKAGES = {"mkfs.xfs": "xfsprogs", "mkfs.btrfs": "btrfs-progs", "btrfs": "btrfs-progs", "btrfstune": "btrfs-progs"}
 _PACKAGES |= dict.fromkeys(("xfs_growfs", "xfs_repair", "xfs_db"), "xfsprogs")
@@ -46,7 +45,7 @@ def stale(sight: Sight) -> dict[str, VolumeFacts]:
     return {
         volume.Name: volume
         for volume in sight.service.Volumes
-        if set(volume.Mounts) - {_OWN} and volume.Name not in before.busy | after.busy
+        if set(volume.Mounts) - {OWN_CALLER} and volume.Name not in before.busy | after.busy
     }
 
 
@@ -158,7 +157,7 @@ def _engine(sight: Sight) -> Iterator[Finding]:
         yield Finding("warning", "no engine could be asked what it knows", "say where it is: --engine SOCKET")
         return
     for name, volume in stale(sight).items():
-        callers = ", ".join(caller[:12] for caller in volume.Mounts if caller != _OWN)
+        callers = ", ".join(caller[:12] for caller in volume.Mounts if caller != OWN_CALLER)
         what = f"{name} is mounted for {callers}, and no engine has a container that runs with it"
         yield Finding("warning", what, "--fix ends that, if it stays so for five seconds", DETACH, name)
     unknown = before.users.keys() & after.users.keys() - set(sight.service.Names)

@@ -3,17 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
 
-
-@dataclass(frozen=True)
-class ReconcileAnswer:
-    """Service.Reconcile, and what the last one did. Failures: what could not be put right, and is tried again."""
-
-    At: datetime
-    Undone: int
-    Swept: int
-    Failures: tuple[str, ...]
+from pluginkit.doctor.wire import ReconcileAnswer
 
 
 @dataclass(frozen=True)

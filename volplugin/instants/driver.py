@@ -15,7 +15,7 @@ from typing import Protocol
 from pluginkit.errors import BadRequest, Conflict, PluginError
 from pluginkit.locks import Locks
 from pluginkit.log import failure
-from pluginkit.server import Method
+from pluginkit.server import Method, bound
 from volplugin.admin.wire import SnapshotRequest
 from volplugin.instants.times import expired, is_due, parse_schedule
 from volplugin.instants.wire import GroupAnswer, GroupRequest, ScheduleRequest
@@ -66,12 +66,9 @@ class InstantDriver:
         self._now = now
         self._running = threading.Lock()
 
-    def methods(self) -> list[Method]:
-        """Return every method."""
-        return [
-            Method("Snapshots.CreateGroup", GroupRequest, self.create_group),
-            Method("Schedules.Set", ScheduleRequest, self.set_schedule),
-        ]
+    def methods(self) -> tuple[Method, ...]:
+        """Return every method, as this driver answers it."""
+        return bound(METHODS, self)
 
     def create_group(self, request: GroupRequest) -> GroupAnswer:
         """There are snapshots of these names, of the volumes as they were at one instant; or, on an error, none.
@@ -182,6 +179,12 @@ class InstantDriver:
             raise Conflict(f"cannot make the snapshot {name}@{snapshot}: it exists; give another name")
         self._volumes.underway.check_idle("take a snapshot of", name)
         return volume, Snapshot(name, snapshot, loop.size)
+
+
+METHODS = (
+    Method("Snapshots.CreateGroup", GroupRequest, InstantDriver.create_group),
+    Method("Schedules.Set", ScheduleRequest, InstantDriver.set_schedule),
+)
 
 
 def _check_loop(volume: Volume) -> Loop:

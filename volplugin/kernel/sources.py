@@ -55,14 +55,7 @@ class SourceDirectories:
             os.close(descriptor)
 
     def _root_of(self, path: Path) -> Path:
-        root = next((root for root in self._roots if path.is_relative_to(root)), None)
-        if root is None:
-            allowed = ", ".join(map(str, self._roots)) or "none"
-            raise BadRequest(
-                f"cannot use source={path}: it is not below a directory that may be mounted ({allowed}); pyvol serve"
-                " takes them as --bind-root or in PYVOL_BIND_ROOTS"
-            )
-        return root
+        return root_of(path, self._roots, f"source={path}", "a directory that may be mounted", "bind-root")
 
     def _make(self, want: SourceDirectory) -> None:
         """The directory and, if they may be made, those above it exist below their root."""
@@ -78,6 +71,22 @@ class SourceDirectories:
                     _make_if_missing(above, part, want.owner if depth == len(parts) else ROOT, want.path)
                 above = _open(above, part, want.path)
                 opened.callback(os.close, above)
+
+
+def root_of(path: Path, roots: Sequence[Path], what: str, fit: str, option: str) -> Path:
+    """Return the root that the path is below. what: the path as it was told. fit: what roots of that option are.
+
+    Raises: BadRequest: it is below none.
+    """
+    root = next((root for root in roots if path.is_relative_to(root)), None)
+    if root is None:
+        allowed = ", ".join(map(str, roots)) or "none"
+        variable = f"PYVOL_{option.upper().replace('-', '_')}S"
+        raise BadRequest(
+            f"cannot use {what}: it is not below {fit} ({allowed}); pyvol serve takes them as --{option} or in"
+            f" {variable}"
+        )
+    return root
 
 
 def _open(above: int, below: str, path: Path) -> int:

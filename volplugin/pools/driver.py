@@ -8,7 +8,7 @@ from typing import Any
 
 from pluginkit.errors import BadRequest, Conflict, PluginError
 from pluginkit.locks import Locks
-from pluginkit.server import Method
+from pluginkit.server import Method, bound
 from volplugin.options import MIN_SIZE_BYTES
 from volplugin.pools.wire import PoolCreateRequest, PoolGrowRequest, PoolInfo, PoolRemoveRequest, PoolsAnswer
 from volplugin.records import Pool
@@ -27,14 +27,9 @@ class PoolDriver:
         self._volumes = volumes
         self._locks = locks
 
-    def methods(self) -> list[Method]:
-        """Return every method."""
-        return [
-            Method("Pools.Create", PoolCreateRequest, self.create),
-            Method("Pools.List", None, self.list),
-            Method("Pools.Grow", PoolGrowRequest, self.grow),
-            Method("Pools.Remove", PoolRemoveRequest, self.remove),
-        ]
+    def methods(self) -> tuple[Method, ...]:
+        """Return every method, as this driver answers it."""
+        return bound(METHODS, self)
 
     def create(self, request: PoolCreateRequest) -> None:
         """There is a pool of that name, and volumes may be made in it.
@@ -126,6 +121,14 @@ class PoolDriver:
             status["problem"] = str(exc)
         status["health"] = "problem" if "problem" in status else "ok"
         return PoolInfo(pool.name, self._volumes_in(pool.name), status)
+
+
+METHODS = (
+    Method("Pools.Create", PoolCreateRequest, PoolDriver.create),
+    Method("Pools.List", None, PoolDriver.list),
+    Method("Pools.Grow", PoolGrowRequest, PoolDriver.grow),
+    Method("Pools.Remove", PoolRemoveRequest, PoolDriver.remove),
+)
 
 
 def _parse_name(text: str) -> str:

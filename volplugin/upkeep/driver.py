@@ -8,7 +8,7 @@ from typing import Protocol
 
 from pluginkit.errors import Conflict
 from pluginkit.locks import Locks
-from pluginkit.server import Method
+from pluginkit.server import Method, bound
 from volplugin.options import Loop, differing, parse_changes
 from volplugin.records import parse_name
 from volplugin.resources import Mount
@@ -57,15 +57,9 @@ class UpkeepDriver:
         self._checking = checking
         self._trash = Trash(volumes)
 
-    def methods(self) -> list[Method]:
-        """Return every method of the socket that is about this."""
-        return [
-            Method("Upkeep.Check", CheckRequest, self.check),
-            Method("Upkeep.Set", SetRequest, self.set),
-            Method("Trash.List", None, self.list_trash),
-            Method("Trash.Drop", TrashRequest, self.drop),
-            Method("Trash.Undelete", UndeleteRequest, self.undelete),
-        ]
+    def methods(self) -> tuple[Method, ...]:
+        """Return every method, as this driver answers it."""
+        return bound(METHODS, self)
 
     def check(self, request: CheckRequest) -> CheckAnswer:
         """Return whether the volume's filesystem is whole. Nothing was changed, and nobody had to wait.
@@ -133,3 +127,12 @@ class UpkeepDriver:
                 raise Conflict(f"cannot undelete {trashed.id}: there is a volume {name}; give another name with --as")
             self._trash.take_out(trashed, name)
         return UndeleteAnswer(name)
+
+
+METHODS = (
+    Method("Upkeep.Check", CheckRequest, UpkeepDriver.check),
+    Method("Upkeep.Set", SetRequest, UpkeepDriver.set),
+    Method("Trash.List", None, UpkeepDriver.list_trash),
+    Method("Trash.Drop", TrashRequest, UpkeepDriver.drop),
+    Method("Trash.Undelete", UndeleteRequest, UpkeepDriver.undelete),
+)

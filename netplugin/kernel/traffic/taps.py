@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import select
 import socket
 import struct
@@ -16,6 +17,8 @@ _ALL = 0x0003
 _TIMESTAMP_NS = getattr(socket, "SO_TIMESTAMPNS", 35)
 _LARGEST = 256 * 1024
 _BUFFER_BYTES = 8 << 20
+_RCVBUFFORCE = 33
+_SOL_PACKET, _PACKET_STATISTICS = 263, 6
 
 
 class Frame(NamedTuple):
@@ -71,8 +74,58 @@ class Taps:
                     del self._sockets[descriptor]
 
     def _receive(self, descriptor: int) -> Frame:
-        data, ancillary, _, address = self._sockets[descriptor].recvmsg(_LARGEST, 64)
-        stamps = [struct.unpack("ll", value[:16]) for _, kind, value in ancillary if kind == _TIMESTAMP_NS]
-        seconds, nanoseconds = stamps[0] if stamps else (0, time.time_ns())
-        received = address[2] != socket.PACKET_OUTGOING
-        return Frame(self._places[descriptor], seconds * 10**9 + nanoseconds, data, received)
+        sight = _received(self._sockets[descriptor])
+        return Frame(self._places[descriptor], sight.at_ns, sight.data, sight.received)
+
+
+class Sight(NamedTuple):
+    """A frame without its link's header, seen on a link at a time since 1970. received: by the link, not sent on it."""
+
+    link: str
+    at_ns: int
+    data: bytes
+    received: bool
+
+
+class Everywhere:
+    """Listens to all links of this network namespace, from now on, by one socket."""
+
+    def __init__(self) -> None:
+        """Raises: KernelError: we may not."""
+        try:
+            self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(_ALL))
+            self._socket.setsockopt(socket.SOL_SOCKET, _TIMESTAMP_NS, 1)
+            # All that the host sends and receives meanwhile comes by here.
+            self._socket.setsockopt(socket.SOL_SOCKET, _RCVBUFFORCE, 8 * _BUFFER_BYTES)
+        except OSError as exc:
+            raise KernelError("listen to", "all links", exc.errno or 0) from exc
+
+    def close(self) -> None:
+        """Nothing is listened to any more."""
+        self._socket.close()
+
+    def frames(self, timeout_s: float) -> Iterator[Sight]:
+        """Yield frames as they come until the time is over."""
+        deadline = time.monotonic() + timeout_s
+        while (left := deadline - time.monotonic()) > 0:
+            self._socket.settimeout(left)
+            try:
+                yield _received(self._socket)
+            except TimeoutError:
+                return
+            except OSError as exc:
+                # A link went down; the others are listened to.
+                if exc.errno != errno.ENETDOWN:
+                    raise KernelError("listen to", "all links", exc.errno or 0) from exc
+
+    def missed(self) -> int:
+        """Return how many frames found no room since the last call."""
+        _, dropped = struct.unpack("II", self._socket.getsockopt(_SOL_PACKET, _PACKET_STATISTICS, 8))
+        return int(dropped)
+
+
+def _received(tap: socket.socket) -> Sight:
+    data, ancillary, _, address = tap.recvmsg(_LARGEST, 64)
+    stamps = [struct.unpack("ll", value[:16]) for _, kind, value in ancillary if kind == _TIMESTAMP_NS]
+    seconds, nanoseconds = stamps[0] if stamps else (0, time.time_ns())
+    return Sight(address[0], seconds * 10**9 + nanoseconds, data, address[2] != socket.PACKET_OUTGOING)

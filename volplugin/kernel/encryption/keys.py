@@ -16,7 +16,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pluginkit import command
-from pluginkit.errors import BadRequest, CommandError, KernelError, Unavailable
+from pluginkit.errors import CommandError, KernelError, Unavailable
+from volplugin.kernel.sources import root_of
 from volplugin.kernel.syscalls import open_beneath, refused
 from volplugin.resources import KeySource
 
@@ -96,7 +97,7 @@ class Keys:
 
     def _reach(self, source: KeySource) -> int:
         """Return a descriptor of the key's file, or of the program's."""
-        root = self._root_of(source)
+        root = root_of(source.path, self._roots, str(source), "a directory of keys", "key-root")
         with refused("open", root, _WAY_OUT):
             above = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
@@ -108,16 +109,6 @@ class Keys:
             raise KernelError("read the key", str(source.path), exc.errno or 0, hint) from exc
         finally:
             os.close(above)
-
-    def _root_of(self, source: KeySource) -> Path:
-        root = next((root for root in self._roots if source.path.is_relative_to(root)), None)
-        if root is None:
-            allowed = ", ".join(map(str, self._roots)) or "none"
-            raise BadRequest(
-                f"cannot use {source}: it is not below a directory of keys ({allowed}); pyvol serve takes them as"
-                " --key-root or in PYVOL_KEY_ROOTS"
-            )
-        return root
 
 
 def _check_private(found: os.stat_result, source: KeySource) -> None:
