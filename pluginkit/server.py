@@ -102,7 +102,7 @@ def create_admin_app(name: str, methods: Sequence[Method], metrics: Metrics, fai
 
     def description() -> Response:
         # Made when somebody asks: it takes longer than starting should.
-        from pluginkit.openapi import describe
+        from pluginkit.openapi.description import describe
 
         return Response(wire.encode(describe(name, methods)), mimetype="application/json")
 

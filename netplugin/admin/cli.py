@@ -47,7 +47,7 @@ def add_commands(app: typer.Typer) -> None:
 def api() -> None:
     """Print the description of the socket for administrators, as OpenAPI."""
     from netplugin.admin.api import METHODS
-    from pluginkit.openapi import describe
+    from pluginkit.openapi.description import describe
 
     typer.echo(as_json(describe("pynet", METHODS)))
 

@@ -15,7 +15,7 @@ from openapi_spec_validator import validate
 from netplugin.admin import api as pynet_api
 from pluginkit import wire
 from pluginkit.metrics import Metrics
-from pluginkit.openapi import describe
+from pluginkit.openapi.description import describe
 from pluginkit.server import Method, create_admin_app
 from volplugin.admin import api as pyvol_api
 

@@ -58,7 +58,7 @@ def add_commands(app: typer.Typer) -> None:
 
 def api() -> None:
     """Print the description of the socket for administrators, as OpenAPI."""
-    from pluginkit.openapi import describe
+    from pluginkit.openapi.description import describe
     from volplugin.admin.api import METHODS
 
     typer.echo(as_json(describe("pyvol", METHODS)))

@@ -1,0 +1,1 @@
+"""What an administrator's socket offers, described for programs."""
