@@ -155,7 +155,7 @@ class Plugin:
             OverlayGuard: guards,
             OverlayMember: guards,
             Vxlan: vxlans,
-            OverlayProbes: ProbeRelays(),
+            OverlayProbes: ProbeRelays(self._nfnetlink),
             FdbEntry: VxlanFdb(self._netlink),
             Neighbour: Neighbours(self._netlink),
             Forwarding: ForwardingSwitch(closed=True),

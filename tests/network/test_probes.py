@@ -1,9 +1,12 @@
 """What passes probes on to other hosts, in a real kernel; tests/conformance sends probes."""
 
+from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 
 import pytest
 
+from netplugin.kernel.firewall.nfnetlink import Nfnetlink
 from netplugin.kernel.overlay.probes import TABLE, ProbeRelays
 from netplugin.resources import OverlayProbes
 from pluginkit.errors import NotFound
@@ -14,22 +17,28 @@ OTHER = OverlayProbes("pnx00000000", "pn-00000000")
 
 
 @pytest.fixture
-def relays(netns: None) -> ProbeRelays:
+def nfnetlink(netns: None) -> Iterator[Nfnetlink]:
+    with closing(Nfnetlink()) as opened:
+        yield opened
+
+
+@pytest.fixture
+def relays(nfnetlink: Nfnetlink) -> ProbeRelays:
     for want in (WANT, OTHER):
         command("ip", "link", "add", want.bridge, "type", "bridge")
         command("ip", "link", "add", want.link, "type", "bridge")
-    return ProbeRelays()
+    return ProbeRelays(nfnetlink)
 
 
 def kernel_view() -> str:
     return command("nft", "-s", "list", "ruleset")
 
 
-def test_twice_is_once_and_nothing_is_left(relays: ProbeRelays) -> None:
+def test_twice_is_once_and_nothing_is_left(relays: ProbeRelays, nfnetlink: Nfnetlink) -> None:
     relays.ensure(WANT)
     once = kernel_view()
     relays.ensure(WANT)
-    ProbeRelays().ensure(WANT)
+    ProbeRelays(nfnetlink).ensure(WANT)
     assert kernel_view() == once
     assert f'device "{WANT.bridge}"' in once
     assert f'dup to "{WANT.link}"' in once

@@ -11,6 +11,7 @@ import re
 import threading
 from collections.abc import Iterable
 
+from netplugin.kernel.firewall.nfnetlink import Nfnetlink
 from netplugin.kernel.neighbour_table import index_of
 from netplugin.resources import OverlayProbes
 from pluginkit.command import run
@@ -25,7 +26,8 @@ _CHAIN = re.compile(r"^\tchain (pnx\w+) \{\n(.*?)^\t\}", re.MULTILINE | re.DOTAL
 class ProbeRelays:
     """The chains of this network namespace, each on one bridge and named after the device in it."""
 
-    def __init__(self) -> None:
+    def __init__(self, nfnetlink: Nfnetlink) -> None:
+        self._nfnetlink = nfnetlink
         self._lock = threading.Lock()
         # By device: the bridge, and the kernel's numbers of both when the chain was written. They know no names.
         self._have: dict[str, tuple[str, int, int]] = {}
@@ -56,7 +58,7 @@ class ProbeRelays:
         """Probes stay on the bridge; without any of ours the table does not exist."""
         with self._lock:
             self._have.pop(want.link, None)
-            listed = _list()
+            listed = self._list()
             left = set(_chains(listed))
             # A chain goes with its bridge, in some kernels; the table does not.
             if listed and left <= {want.link}:
@@ -67,12 +69,18 @@ class ProbeRelays:
     def owned(self) -> Iterable[OverlayProbes]:
         """Return what is in the kernel; the next `ensure` restores what is not as it should be."""
         with self._lock:
-            chains = _chains(_list())
+            chains = _chains(self._list())
             for link, (bridge, *_) in list(self._have.items()):
                 rules = chains.get(link, "")
                 if not all(part in rules for part in (f'"{bridge}"', PROBE, f'dup to "{link}"')):
                     del self._have[link]
         return [OverlayProbes(link, "") for link in chains]
+
+    def _list(self) -> str:
+        # A host without overlays need not have the program.
+        if not self._nfnetlink.has_table("netdev", TABLE):
+            return ""
+        return run(["nft", "-s", "list", "table", "netdev", TABLE], accept=(0, 1)).stdout
 
 
 def _text(want: OverlayProbes) -> str:
@@ -86,10 +94,6 @@ def _text(want: OverlayProbes) -> str:
 
 def _deletion(link: str) -> str:
     return f"flush chain netdev {TABLE} {link}\ndelete chain netdev {TABLE} {link}\n"
-
-
-def _list() -> str:
-    return run(["nft", "-s", "list", "table", "netdev", TABLE], accept=(0, 1)).stdout
 
 
 def _chains(listed: str) -> dict[str, str]:
