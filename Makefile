@@ -5,7 +5,7 @@ ENGINE = docker-20.10
 FIREWALL = auto
 FORM = legacy
 
-.PHONY: help up down test integration matrix plugins bench chaos conform power-cuts hostile partitions site lint format docs manual deb packages
+.PHONY: help up down test integration matrix plugins bench chaos conform mutations power-cuts hostile partitions site lint format docs manual deb packages
 
 help: ## Print this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -40,6 +40,9 @@ growth: ## An overlay with 5 000 and with 10 000 endpoints on other hosts: read,
 
 conform: ## The packet cases through Docker's own bridge and through pynet, side by side: build/conform; ARGS="--engine docker-26.1"
 	@.venv/bin/python -m integration.bench.conform $(ARGS)
+
+mutations: ## Break the network on purpose: every packet case must notice what it is about
+	@MUTATIONS=all .venv/bin/python -m pytest -rA -n 2 tests/conformance/test_breakages.py
 
 integration: ## The integration tests on ENGINE=docker-20.10|docker-26.1|docker-28.5|pyrun, FIREWALL=nftables|iptables, FORM=legacy|managed
 	@scripts/test --engine=$(ENGINE) --firewall=$(FIREWALL) --form=$(FORM) --long $(PYTEST)

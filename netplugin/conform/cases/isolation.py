@@ -6,6 +6,7 @@ import socket
 
 from netplugin.conform.case import Area, Failed, expect
 from netplugin.conform.cases.icmp import ping
+from netplugin.conform.cases.published import closed, published
 from netplugin.conform.place import token
 from netplugin.conform.view import BROADCAST, End, View, has
 
@@ -35,6 +36,20 @@ def answers(view: View, source: End, target: End | str) -> bool:
     with source.place.hear(view.echoed(payload)) as heard:
         source.place.send(view.packet(source, target) / view.echo(7, payload))
         return bool(heard.all())
+
+
+def loopback_silent(view: View, source: End, port: int) -> None:
+    """A datagram of `source`'s to 127.0.0.1 has not come to who listens there on the host."""
+    payload = token()
+    with view.stage.host.ip_socket(4, socket.SOCK_DGRAM) as listening:
+        listening.bind(("127.0.0.1", port))
+        listening.settimeout(0.2)
+        source.place.send(view.packet(source, "127.0.0.1") / view.udp(port, port, payload))
+        try:
+            said = listening.recv(100)
+        except TimeoutError:
+            return
+    raise Failed(f"{said!r} came")
 
 
 @case("isolation-networks", "docs/firewall.md")
@@ -96,31 +111,13 @@ def from_host(view: View) -> None:
 @case("isolation-loopback", "CVE-2020-8558", versions=(4,))
 def loopback(view: View) -> None:
     """What listens on the host's 127.0.0.1 is not reached by a container, whatever it writes on its packets."""
-    ann, payload = view.at("ann"), token()
-    with view.stage.host.ip_socket(4, socket.SOCK_DGRAM) as listening:
-        listening.bind(("127.0.0.1", 4104))
-        listening.settimeout(0.2)
-        ann.place.send(view.packet(ann, "127.0.0.1") / view.udp(4104, 4104, payload))
-        try:
-            said = listening.recv(100)
-        except TimeoutError:
-            return
-    raise Failed(f"{said!r} came")
+    loopback_silent(view, view.at("ann"), 4104)
 
 
 @case("isolation-loopback-outside", "CVE-2020-8558", versions=(4,))
 def loopback_outside(view: View) -> None:
     """What listens on the host's 127.0.0.1 is not reached from outside either."""
-    payload, outside = token(), view.outside
-    with view.stage.host.ip_socket(4, socket.SOCK_DGRAM) as listening:
-        listening.bind(("127.0.0.1", 4105))
-        listening.settimeout(0.2)
-        outside.place.send(view.packet(outside, "127.0.0.1") / view.udp(4105, 4105, payload))
-        try:
-            said = listening.recv(100)
-        except TimeoutError:
-            return
-    raise Failed(f"{said!r} came")
+    loopback_silent(view, view.outside, 4105)
 
 
 @case("internal-inside", "docker network create --internal")
@@ -162,10 +159,7 @@ def internal_in(view: View) -> None:
 @case("internal-not-published", "docker network create --internal")
 def internal_published(view: View) -> None:
     """A port of an internal network's container is not published."""
-    dan, ghost, payload = view.at("dan"), view.ghost, token()
-    with dan.place.hear(has(payload)) as heard:
-        ghost.place.send(view.packet(ghost, view.wire.host) / view.udp(4108, 5386, payload))
-        heard.none()
+    closed(view, view.ghost, view.at("dan"), 5386)
 
 
 @case("icc-off", "com.docker.network.bridge.enable_icc")
@@ -192,10 +186,7 @@ def icc_off_outside(view: View) -> None:
 @case("icc-off-published", "com.docker.network.bridge.enable_icc")
 def icc_off_published(view: View) -> None:
     """What is published is open from outside all the same."""
-    fay, ghost, payload = view.at("fay"), view.ghost, token()
-    with fay.place.hear(has(payload)) as heard:
-        ghost.place.send(view.packet(ghost, view.wire.host) / view.udp(4109, 5382, payload))
-        heard.first()
+    published(view, view.ghost, view.at("fay"), 5382)
 
 
 @case("routed-published", "com.docker.network.bridge.gateway_mode_ipv4=routed")
@@ -231,10 +222,7 @@ def routed_source(view: View) -> None:
 @case("routed-not-at-host", "com.docker.network.bridge.gateway_mode_ipv4=routed")
 def routed_not_at_host(view: View) -> None:
     """In a routed network ports are not open at the host's address."""
-    jim, ghost, payload = view.at("jim"), view.ghost, token()
-    with jim.place.hear(has(payload)) as heard:
-        ghost.place.send(view.packet(ghost, view.wire.host) / view.udp(4112, 5383, payload))
-        heard.none()
+    closed(view, view.ghost, view.at("jim"), 5383)
 
 
 @case("unprotected-in", "com.docker.network.bridge.gateway_mode_ipv4=nat-unprotected")

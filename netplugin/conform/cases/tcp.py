@@ -11,7 +11,7 @@ from scapy.packet import Packet
 
 from netplugin.conform.case import Area, Failed, expect
 from netplugin.conform.place import token
-from netplugin.conform.view import View
+from netplugin.conform.view import End, View
 
 case = Area("TCP")
 
@@ -31,6 +31,17 @@ def from_port(port: int, flags: str = "") -> Any:
 def number() -> int:
     """Return a port that no other case uses."""
     return 21000 + int(token()[:4], 16) % 8000
+
+
+def refuses(view: View, client: End, ip: str, port: int) -> None:
+    """A connection is refused, and at once."""
+    try:
+        view.connect(client, ip, port).close()
+    except ConnectionRefusedError:
+        return
+    except OSError as exc:
+        raise Failed(f"it is not refused: {exc}") from exc
+    raise Failed("it is accepted")
 
 
 @case("tcp-out", "RFC 5382 REQ-2")
@@ -85,25 +96,13 @@ def coming(view: View) -> None:
 def refused(view: View) -> None:
     """A published port where nobody listens refuses at once."""
     view.at("bob")
-    try:
-        view.connect(view.outside, view.wire.host, 8090).close()
-    except ConnectionRefusedError:
-        return
-    except OSError as exc:
-        raise Failed(f"it does not refuse: {exc}") from exc
-    raise Failed("it accepts")
+    refuses(view, view.outside, view.wire.host, 8090)
 
 
 @case("tcp-refused-out", "RFC 9293 3.5.2; RFC 5382 REQ-2")
 def refused_out(view: View) -> None:
     """A container is refused at once by a host outside where nobody listens."""
-    try:
-        view.connect(view.at("ann"), view.outside.ip, 4602).close()
-    except ConnectionRefusedError:
-        return
-    except OSError as exc:
-        raise Failed(f"it is not refused: {exc}") from exc
-    raise Failed("it is accepted")
+    refuses(view, view.at("ann"), view.outside.ip, 4602)
 
 
 @case("tcp-half-closed", "RFC 9293 3.6; RFC 5382 REQ-2")
