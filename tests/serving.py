@@ -71,6 +71,15 @@ def serve_argv(program: str, socket: Path, state_dir: Path) -> list[str]:
     return [str(path), "serve", "--socket", str(socket), "--state-dir", str(state_dir)]
 
 
+def _lives(pid: int) -> bool:
+    # One that nobody waits for is still listed, and its first thread may have ended before the others.
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0]
+        return state not in "ZX" or len(list(Path(f"/proc/{pid}/task").iterdir())) > 1
+    except OSError:
+        return False
+
+
 class Serving:
     """One state directory below `directory`, and the process that serves from it, if one does."""
 
@@ -114,6 +123,8 @@ class Serving:
                 os.kill(victim, signal.SIGKILL)
         if whom != "worker":
             self.process.wait()
+        # It has its sockets until then.
+        until(lambda: not any(_lives(pid) for pid in workers if whom != "arbiter"), "the worker has ended")
 
     def is_dead(self) -> bool:
         return self._process is None or self._process.poll() is not None
