@@ -2,19 +2,49 @@
 
 from __future__ import annotations
 
-from netplugin.records import Endpoint, Network
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+
+from netplugin.overlay.decide import LOWEST_MTU, NOWHERE, OVERHEAD_BYTES, derived_vni
+from netplugin.records import Endpoint, Network, Overlay
 from pluginkit.errors import BadRequest
+
+log = logging.getLogger(__name__)
+
+_DEFAULT_MTU = 1500
 
 
 class Alone:
-    """What verbs are told where there is no cluster."""
+    """What verbs are told where there is no cluster. default_mtu: of the way out, None without one."""
+
+    def __init__(self, default_mtu: Callable[[], int | None]) -> None:
+        self._default_mtu = default_mtu
 
     def join(self, network: Network) -> Network:
-        """Raises: BadRequest: an overlay needs to know its hosts."""
-        raise BadRequest(
-            f"cannot create network {network.id[:12]}: nobody says which hosts the overlay has; add -o peers=ADDRESS,"
-            "ADDRESS, or run pynet with PYNET_CLUSTER=etcd://HOST"
-        )
+        """Return the network as the first host of a cluster would make it; nothing leaves this host yet.
+
+        When the host joins one, `ClusterDriver` gives the network its place in it.
+
+        Raises: BadRequest: it takes what only a cluster can do, or its MTU would not fit into one.
+        """
+        if network.options.dns:
+            raise BadRequest(
+                f"cannot create network {network.id[:12]}: names go from host to host by etcd; run pynet with"
+                " PYNET_CLUSTER=etcd://HOST, or leave -o dns=true out"
+            )
+        # The underlay may come to be of IPv6, and containers that run cannot be given another MTU.
+        room = (self._default_mtu() or _DEFAULT_MTU) - OVERHEAD_BYTES[6]
+        mtu = network.options.mtu or room
+        if not LOWEST_MTU <= mtu <= room:
+            raise BadRequest(
+                f"cannot create network {network.id[:12]}: an MTU of {mtu} does not fit, the way out leaves {room};"
+                " leave it out"
+            )
+        vni = network.options.vni if network.options.vni is not None else derived_vni(network.options.name)
+        log.info("network %s is on this host alone until pynet runs with PYNET_CLUSTER", network.options.name)
+        overlay = Overlay(vni, network.options.vxlan_port, NOWHERE, (), network.options.name)
+        return replace(network, overlay=overlay, mtu=mtu)
 
     def claim(self, network: Network, endpoint: Endpoint) -> None:
         """Nothing is done: the engine's word is enough."""

@@ -113,6 +113,12 @@ class Directory:
                     return self._decided(network, value)
         raise Exhausted(f"cannot create network {name}: the VNIs that were tried are taken; choose one with -o vni")
 
+    def placed(self, network: Network) -> Network:
+        """Return the network with this host's place in the underlay."""
+        if network.overlay is None:
+            return network
+        return replace(network, overlay=replace(network.overlay, vtep=str(self.vtep)))
+
     def claim(self, network: Network, endpoint: Endpoint) -> None:
         """The addresses are the endpoint's, and nobody else's in the cluster, and the others know where it is.
 
@@ -217,6 +223,12 @@ class Directory:
                 f"cannot create network {name}: the cluster has it with VNI {value.vni} on port {value.port}; leave"
                 " -o vni and -o vxlan_port out"
             )
+        if network.overlay is not None and (network.overlay.vni, network.mtu) != (value.vni, value.mtu):
+            raise Conflict(
+                f"cannot take network {name} into the cluster: that has it with VNI {value.vni} and an MTU of"
+                f" {value.mtu}, and here it is {network.overlay.vni} and {network.mtu}, which its containers keep;"
+                " remove it here and create it again"
+            )
         room = self._narrowest(name)
         if value.mtu > room or options.mtu not in (None, value.mtu):
             raise BadRequest(
@@ -226,7 +238,7 @@ class Directory:
 
     def _mtu(self, network: Network) -> int:
         room = self._room - OVERHEAD_BYTES[self.vtep.version]
-        wanted = network.options.mtu or room
+        wanted = network.options.mtu or (network.mtu if network.overlay is not None else room)
         if wanted > room:
             raise BadRequest(f"cannot create network: an MTU of {wanted} does not fit, this host has room for {room}")
         return wanted
@@ -265,7 +277,10 @@ def _addresses(endpoint: Endpoint) -> list[IPv4Interface | IPv6Interface]:
 
 
 def _vnis(network: Network) -> Iterator[int]:
-    """Yield the VNIs to try: the one that was asked for, or from the one that the name gives upwards."""
+    """Yield the VNIs to try: the one that it has or that was asked for, or from the one of the name upwards."""
+    if network.overlay is not None:
+        yield network.overlay.vni
+        return
     if network.options.vni is not None:
         yield network.options.vni
         return

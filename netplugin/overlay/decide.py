@@ -16,6 +16,8 @@ DERIVED_VNIS = range(0x500000, 0x600000)
 # Ethernet and VXLAN headers inside, UDP and IP headers outside. Source: RFC 7348 section 5.
 OVERHEAD_BYTES = {4: 14 + 8 + 8 + 20, 6: 14 + 8 + 8 + 40}
 LOWEST_MTU = 576
+# The place in the underlay of what has none yet.
+NOWHERE = "127.0.0.1"
 
 
 def derived_vni(name: str) -> int:

@@ -10,6 +10,7 @@ from ipaddress import ip_address
 from typing import Protocol
 
 from netplugin.kinds import NETWORKS, REMOTE_HOSTS
+from netplugin.overlay.decide import NOWHERE
 from netplugin.overlay.ways import State, Underlay, Way
 from pluginkit.errors import PluginError
 from pluginkit.log import failure
@@ -91,7 +92,7 @@ def underlays(store: Store) -> set[Underlay]:
     peers: dict[tuple[int, int], set[str]] = {}
     for row in store.rows(NETWORKS):
         overlay = row.current.overlay if row.current is not None else None
-        if overlay is None:
+        if overlay is None or overlay.vtep == NOWHERE:
             continue
         place = overlay.port, ip_address(overlay.vtep).version
         local.setdefault(place, overlay.vtep)

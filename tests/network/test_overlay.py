@@ -10,7 +10,7 @@ from netplugin.dns.resources import Named, NameServer
 from netplugin.firewall.backends import BACKENDS
 from netplugin.machine import Way
 from netplugin.options import NetworkOptions
-from netplugin.overlay.decide import DERIVED_VNIS, decide, derived_vni
+from netplugin.overlay.decide import DERIVED_VNIS, NOWHERE, decide, derived_vni
 from netplugin.overlay.plan import EVERYBODY, plan_remote_endpoint
 from netplugin.parse import parse_network_options
 from netplugin.plan import plan_endpoint, plan_network
@@ -38,7 +38,9 @@ def decided(*peers, adopted=False, ciphers=frozenset(), **options):
     def way_to(address):
         return WAYS.get(str(address))
 
-    return decide(overlay(*peers, **options), way_to, Alone().join, adopted=adopted, ciphers=lambda: ciphers)
+    return decide(
+        overlay(*peers, **options), way_to, Alone(lambda: 1500).join, adopted=adopted, ciphers=lambda: ciphers
+    )
 
 
 def parsed(**generic):
@@ -68,7 +70,8 @@ def test_the_mtu_is_what_the_narrowest_way_leaves():
     ("peers", "options", "error", "words"),
     [
         ((FAR,), {"mtu": 1451}, BadRequest, "an MTU of 1451 does not fit, for the way to its peers leaves 1450"),
-        ((), {}, BadRequest, "nobody says which hosts the overlay has; add -o peers"),
+        ((), {"dns": True}, BadRequest, "names go from host to host by etcd; run pynet with PYNET_CLUSTER"),
+        ((), {"mtu": 1431}, BadRequest, "an MTU of 1431 does not fit, the way out leaves 1430"),
         ((OWN,), {}, BadRequest, "names nobody but this host"),
         ((FAR, "10.99.0.1"), {}, Unavailable, "no route to its peer 10.99.0.1"),
         ((FAR,), {"vtep": FARTHER}, BadRequest, f"-o vtep={FARTHER} is no address of this host"),
@@ -113,6 +116,11 @@ def test_options_that_make_no_overlay_are_refused(generic, words):
 
 def test_peers_are_spelled_in_one_way_and_named_once():
     assert parsed(type="overlay", name="b", peers=" fd90:0::0012, fd90::12").peers == ("fd90::12",)
+
+
+def test_without_peers_and_without_a_cluster_it_is_nowhere_yet():
+    alone = decided()
+    assert (alone.overlay, alone.mtu) == (Overlay(0x500699, 14789, NOWHERE, (), "blue"), 1430)
 
 
 def test_without_multicast_the_guard_lets_nothing_for_many_pass():
