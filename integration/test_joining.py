@@ -21,8 +21,13 @@ def hosts(lab: Lab) -> Iterator[Hosts]:
     """Two hosts that know neither each other nor a cluster."""
     hosts = started(lab, 2)
     yield hosts
-    for host in hosts:
-        lab.discard(host)
+    try:
+        for host in hosts:
+            # What they have in etcd goes with it, which others use after this test.
+            host.remove_all()
+    finally:
+        for host in hosts:
+            lab.discard(host)
 
 
 def lives(host: Host) -> dict[str, str]:

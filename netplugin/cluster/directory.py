@@ -96,7 +96,8 @@ class Directory:
                 f" --ipam-opt name={name}"
             )
         unshared = [] if shared else [Is(pools, 0, every=True)]
-        for vni in chain([None], _vnis(network)):
+        # Looked for once more at the end: another host may have made it while this one tried.
+        for vni in chain([None], _vnis(network), [None]):
             found = self.etcd.get(keys.network_key(name))
             if found.revision:
                 value = wire.decode(found.value, keys.NetworkValue)
