@@ -13,7 +13,9 @@ from pathlib import Path
 import pytest
 
 from tests.serving import until
+from tests.volume.administrator import Administrator
 from tests.volume.machine import Machine
+from tests.volume.serving import Service
 from volplugin.kernel.backing import BackingFiles
 from volplugin.kernel.encryption.keys import Keys
 from volplugin.kernel.filesystem import Filesystems
@@ -99,3 +101,17 @@ def kernel(mount_namespace: None, tmp_path: Path) -> Iterator[Kernel]:
     kernel = Kernel(tmp_path)
     yield kernel
     kernel.table.close()
+
+
+@pytest.fixture
+def service(mount_namespace: None, tmp_path: Path) -> Iterator[Service]:
+    """A plugin that runs, and reconciles when it starts only."""
+    service = Service(tmp_path, "--reconcile-every", "3600")
+    yield service
+    service.kill()
+
+
+@pytest.fixture
+def admin(service: Service) -> Administrator:
+    """Whoever types commands for that plugin."""
+    return Administrator(service)

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import errno
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 from pluginkit.errors import KernelError
 from pluginkit.reconcile import Kernel, Resource
-from tests.crash.fake_kernel import FakeKernel, Key, Steps
+from tests.crash.fake_kernel import Death, FakeKernel, Key, Steps
 from tests.crash.world import MortalStore
 from volplugin.admin.driver import AdminDriver
 from volplugin.archive.driver import ArchiveDriver
@@ -142,6 +143,27 @@ class Machine:
         self.store.close()
         self.steps.disarm()
         self.start()
+
+    def deaths(self, verb: Callable[[Machine], None], *before: Callable[[Machine], None], least: int) -> Iterator[None]:
+        """Yield after each death of the plugin in `verb`, at its first step, its second and so on, once it runs again.
+
+        before: what is done each time first; whoever iterates has cleared away what was there. What `verb` does when it
+        does not die any more is still there at the end, of which there were `least` deaths, or it fails.
+        """
+        for step in count(1):
+            for earlier in before:
+                earlier(self)
+            self.steps.arm(step, fatal=True)
+            try:
+                verb(self)
+            except Death:
+                self.restart()
+                self.is_settled()
+                yield
+            else:
+                self.steps.disarm()
+                assert step > least, "too few steps to have been the whole of it"
+                return
 
     def reboot(self) -> None:
         """The machine was rebooted, and everything runs again."""

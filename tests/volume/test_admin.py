@@ -27,11 +27,6 @@ def service(mount_namespace: None, tmp_path: Path) -> Iterator[Service]:
     service.kill()
 
 
-@pytest.fixture
-def admin(service: Service) -> Administrator:
-    return Administrator(service)
-
-
 def test_the_socket_is_roots_alone_and_not_the_engines(service: Service) -> None:
     path = service.state_dir / "admin.sock"
     assert stat.S_IMODE(path.stat().st_mode) == 0o600

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,18 +13,6 @@ from tests.serving import INTERRUPTIBLE, until
 from tests.volume.administrator import PYVOL, Administrator
 from tests.volume.serving import Service
 from tests.volume.test_archives import MEBIBYTE, files, mount
-
-
-@pytest.fixture
-def service(mount_namespace: None, tmp_path: Path) -> Iterator[Service]:
-    service = Service(tmp_path, "--reconcile-every", "3600")
-    yield service
-    service.kill()
-
-
-@pytest.fixture
-def admin(service: Service) -> Administrator:
-    return Administrator(service)
 
 
 @pytest.fixture

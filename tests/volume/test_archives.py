@@ -10,7 +10,6 @@ import signal
 import sqlite3
 import subprocess
 import termios
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -23,18 +22,6 @@ from tests.volume.serving import Service
 from volplugin.admin.wire import SnapshotRequest
 
 MEBIBYTE = 1 << 20
-
-
-@pytest.fixture
-def service(mount_namespace: None, tmp_path: Path) -> Iterator[Service]:
-    service = Service(tmp_path, "--reconcile-every", "3600")
-    yield service
-    service.kill()
-
-
-@pytest.fixture
-def admin(service: Service) -> Administrator:
-    return Administrator(service)
 
 
 @pytest.fixture

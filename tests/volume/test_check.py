@@ -30,11 +30,6 @@ def service(mount_namespace: None, tmp_path: Path) -> Iterator[Service]:
     service.kill()
 
 
-@pytest.fixture
-def admin(service: Service) -> Administrator:
-    return Administrator(service)
-
-
 def checked(admin: Administrator, *words: str) -> tuple[int, list[str]]:
     """Return the exit code of the check, and the lines that it prints."""
     done = admin.done("check", *words)

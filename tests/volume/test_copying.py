@@ -48,11 +48,6 @@ def service(mount_namespace: None, tmp_path: Path) -> Iterator[Service]:
 
 
 @pytest.fixture
-def admin(service: Service) -> Administrator:
-    return Administrator(service)
-
-
-@pytest.fixture
 def aside() -> Iterator[Callable[[Callable[[], object]], Future[object]]]:
     with ThreadPoolExecutor(2) as pool:
         yield pool.submit

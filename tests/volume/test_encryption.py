@@ -31,11 +31,6 @@ def service(mount_namespace: None, tmp_path: Path) -> Iterator[Service]:
     service.kill()
 
 
-@pytest.fixture
-def admin(service: Service) -> Administrator:
-    return Administrator(service)
-
-
 def key_file(service: Service, name: str = "k", content: bytes | None = None) -> Path:
     path = service.state_dir / "keys" / name
     path.write_bytes(secrets.token_bytes(64) if content is None else content)

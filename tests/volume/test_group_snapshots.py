@@ -34,11 +34,6 @@ def service(disk: Path) -> Service:
     return Service(disk, "--reconcile-every", "5", "--overcommit", "always")
 
 
-@pytest.fixture
-def admin(service: Service) -> Administrator:
-    return Administrator(service)
-
-
 def test_one_instant_for_all_of_them(service: Service, admin: Administrator) -> None:
     """Whatever is in the second one was in the first one before."""
     try:

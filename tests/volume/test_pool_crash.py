@@ -87,24 +87,12 @@ def names(machine: Machine) -> list[str]:
 )
 def test_death_at_every_step(machine: Machine, before: tuple[Verb, ...], verb: Verb) -> None:
     machine.reflinks = True
-    for step in count(1):
-        for earlier in before:
-            earlier(machine)
-        machine.steps.arm(step, fatal=True)
-        try:
-            verb(machine)
-        except Death:
-            machine.restart()
-            machine.is_settled()
-            assert verb in (create_pool, remove_pool) or names(machine) == ["fast"]
-            assert (verb in (create, remove)) or machine.names() == (["v"] if create in before else [])
-        else:
-            machine.steps.disarm()
-            machine.is_settled()
-            clear(machine)
-            break
+    for _ in machine.deaths(verb, *before, least=3):
+        assert verb in (create_pool, remove_pool) or names(machine) == ["fast"]
+        assert (verb in (create, remove)) or machine.names() == (["v"] if create in before else [])
         clear(machine)
-    assert step > 3
+    machine.is_settled()
+    clear(machine)
 
 
 def clear(machine: Machine) -> None:

@@ -30,11 +30,6 @@ def service(mount_namespace: None, tmp_path: Path) -> Iterator[Service]:
     service.stop()
 
 
-@pytest.fixture
-def admin(service: Service) -> Administrator:
-    return Administrator(service)
-
-
 def refused(service: Service, method: str, **request: object) -> str:
     """Return the error that is the answer to a method of VolumeDriver."""
     status, answer = service.ask(f"VolumeDriver.{method}", request)

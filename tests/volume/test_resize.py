@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Iterator
-from itertools import count
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from pluginkit.errors import BadRequest, Conflict, Exhausted, KernelError, NotFound
-from tests.crash.fake_kernel import Death
 from tests.volume.administrator import Administrator
 from tests.volume.conftest import Kernel
 from tests.volume.machine import Machine
@@ -22,18 +20,6 @@ from volplugin.options import MIN_SIZE_BYTES
 from volplugin.resources import BackingFile, Filesystem
 
 MEBIBYTE = 1 << 20
-
-
-@pytest.fixture
-def service(mount_namespace: None, tmp_path: Path) -> Iterator[Service]:
-    service = Service(tmp_path, "--reconcile-every", "3600")
-    yield service
-    service.kill()
-
-
-@pytest.fixture
-def admin(service: Service) -> Administrator:
-    return Administrator(service)
 
 
 def mebibytes(place: Path) -> float:
@@ -168,21 +154,14 @@ def test_an_undone_growth_gives_the_space_back(kernel: Kernel) -> None:
 
 
 def test_death_at_every_step_of_a_btrfs_that_shrinks(machine: Machine) -> None:
-    for step in count(1):
+    def create(machine: Machine) -> None:
         machine.create("v", size="640M", fs="btrfs")
-        machine.steps.arm(step, fatal=True)
-        try:
-            resize(machine, "320M")
-        except Death:
-            machine.restart()
-            machine.is_settled()
-            assert not machine.is_mounted("v")
-            resize(machine, "320M")
-        else:
-            break
+
+    for _ in machine.deaths(partial(resize, size="320M"), create, least=8):
+        assert not machine.is_mounted("v")
+        resize(machine, "320M")
         machine.is_settled()
         machine.remove("v")
-    assert step > 8
 
 
 def resize(machine: Machine, size: str) -> None:
@@ -191,25 +170,18 @@ def resize(machine: Machine, size: str) -> None:
 
 @pytest.mark.parametrize(("size", "mounted"), [("128M", False), ("128M", True), ("32M", False)])
 def test_death_at_every_step_of_a_resize(machine: Machine, size: str, mounted: bool) -> None:
-    for step in count(1):
+    def create(machine: Machine) -> None:
         machine.create("v", size="64M")
         if mounted:
             machine.mount("v", "c1")
-        machine.steps.arm(step, fatal=True)
-        try:
-            resize(machine, size)
-        except Death:
-            machine.restart()
-            machine.is_settled()
-            assert machine.status("v")["size"] in ("64MiB", size + "iB")
-            resize(machine, size)
-        else:
-            break
+
+    for _ in machine.deaths(partial(resize, size=size), create, least=4):
+        assert machine.status("v")["size"] in ("64MiB", size + "iB")
+        resize(machine, size)
         machine.is_settled()
         assert machine.status("v")["size"] == f"{size}iB"
         machine.kill_engine()
         machine.remove("v")
-    assert step > 4
 
 
 def test_a_resize_that_is_refused_changes_nothing(machine: Machine) -> None:

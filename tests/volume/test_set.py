@@ -3,25 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.volume.administrator import Administrator
 from tests.volume.serving import Service
-
-
-@pytest.fixture
-def service(mount_namespace: None, tmp_path: Path) -> Iterator[Service]:
-    service = Service(tmp_path, "--reconcile-every", "3600")
-    yield service
-    service.kill()
-
-
-@pytest.fixture
-def admin(service: Service) -> Administrator:
-    return Administrator(service)
 
 
 def reserved(place: Path) -> float:

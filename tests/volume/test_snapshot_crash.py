@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import count
 
 import pytest
 
 from pluginkit.errors import Conflict, Exhausted, NotFound
-from tests.crash.fake_kernel import Death
 from tests.volume.machine import Machine
 from volplugin.admin.wire import SnapshotRequest, SnapshotsRequest, TrimRequest
 
@@ -66,24 +64,16 @@ def names(machine: Machine) -> list[str]:
 )
 def test_death_at_every_step(machine: Machine, before: tuple[Verb, ...], verb: Verb, reflinks: bool) -> None:
     machine.reflinks = reflinks
-    for step in count(1):
-        machine.create("v", size="64M")
-        for earlier in before:
-            earlier(machine)
-        machine.steps.arm(step, fatal=True)
-        try:
-            verb(machine)
-        except Death:
-            machine.restart()
-            machine.is_settled()
-            assert "v" in machine.names()
-            assert machine.is_mounted("v") == (mount in before)
-            if verb not in (snapshot, remove_snapshot):
-                assert names(machine) == ["v@s"], "what somebody was told of is lost"
-        else:
-            break
+    for _ in machine.deaths(verb, create, *before, least=4):
+        assert "v" in machine.names()
+        assert machine.is_mounted("v") == (mount in before)
+        if verb not in (snapshot, remove_snapshot):
+            assert names(machine) == ["v@s"], "what somebody was told of is lost"
         clear(machine)
-    assert step > 4
+
+
+def create(machine: Machine) -> None:
+    machine.create("v", size="64M")
 
 
 def clear(machine: Machine) -> None:

@@ -53,11 +53,6 @@ def service(disk: Path) -> Iterator[Service]:
     service.kill()
 
 
-@pytest.fixture
-def admin(service: Service) -> Administrator:
-    return Administrator(service)
-
-
 def mount(service: Service, name: str) -> Path:
     return Path(service.call("Mount", Name=name, ID="c")["Mountpoint"])
 

@@ -6,7 +6,7 @@ import io
 import os
 import subprocess
 import tarfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -18,18 +18,6 @@ from tests.volume.serving import Service
 from tests.volume.test_archives import MEBIBYTE, files, mount
 
 Make = Callable[[tarfile.TarFile], None]
-
-
-@pytest.fixture
-def service(mount_namespace: None, tmp_path: Path) -> Iterator[Service]:
-    service = Service(tmp_path, "--reconcile-every", "3600")
-    yield service
-    service.kill()
-
-
-@pytest.fixture
-def admin(service: Service) -> Administrator:
-    return Administrator(service)
 
 
 def fill(place: Path) -> None:

@@ -6,13 +6,11 @@ import json
 import signal
 from collections.abc import Callable, Iterator
 from datetime import timedelta
-from itertools import count
 from pathlib import Path
 
 import pytest
 
 from pluginkit.errors import Conflict, Exhausted, NotFound
-from tests.crash.fake_kernel import Death
 from tests.serving import until
 from tests.volume.administrator import Administrator
 from tests.volume.machine import Machine
@@ -26,11 +24,6 @@ def service(mount_namespace: None, tmp_path: Path) -> Iterator[Service]:
     service = Service(tmp_path, "--bind-root", str(tmp_path / "allowed"), "--reconcile-every", "3600", "--trash", "7d")
     yield service
     service.kill()
-
-
-@pytest.fixture
-def admin(service: Service) -> Administrator:
-    return Administrator(service)
 
 
 def removed(service: Service, name: str, content: str, **options: str) -> None:
@@ -121,6 +114,10 @@ def drop(machine: Machine) -> None:
     machine.upkeep.drop(TrashRequest("v"))
 
 
+def create(machine: Machine) -> None:
+    machine.create("v", size="64M")
+
+
 @pytest.mark.parametrize(
     ("before", "verb"), [((), remove), ((remove,), undelete), ((remove,), undelete_as), ((remove,), drop)]
 )
@@ -129,23 +126,10 @@ def test_death_at_every_step(
 ) -> None:
     machine.trash = timedelta(days=1)
     machine.restart()
-    for step in count(1):
-        machine.create("v", size="64M")
-        for earlier in before:
-            earlier(machine)
-        machine.steps.arm(step, fatal=True)
-        try:
-            verb(machine)
-        except Death:
-            machine.restart()
-            machine.is_settled()
-            kept = len(machine.upkeep.list_trash().Trashed)
-            assert len(machine.names()) + kept == 1 or (verb is drop and kept == 0), "it is there exactly once"
-        else:
-            break
-        machine.steps.disarm()
+    for _ in machine.deaths(verb, create, *before, least=3):
+        kept = len(machine.upkeep.list_trash().Trashed)
+        assert len(machine.names()) + kept == 1 or (verb is drop and kept == 0), "it is there exactly once"
         clear(machine)
-    assert step > 3
 
 
 def clear(machine: Machine) -> None:
