@@ -68,6 +68,14 @@ def test_a_healthy_host_has_nothing_but_notes(host: Host) -> None:
     assert "anybody who reaches this host reaches ann at 8080/tcp" in pynet(host, "doctor")
 
 
+def test_an_overlay_that_is_alone(host: Host) -> None:
+    create(host, "blue", "-o", "type=overlay", "-o", "name=blue")
+    assert doctor(host) == {}
+    said = pynet(host, "doctor")
+    assert "note: the overlay blue is on this host alone" in said
+    assert "run pynet with PYNET_CLUSTER" in said
+
+
 def test_a_network_that_the_engine_has_forgotten(host: Host) -> None:
     network = create(host)
     host.engine.kill()

@@ -28,7 +28,15 @@ class Sight:
 
 def examine(sight: Sight) -> list[Finding]:
     """Return what was found, the worst first."""
-    found = [*_service(sight), *_engine(sight), *_way_out(sight), *_ways(sight), *_addresses(sight), *_published(sight)]
+    found = [
+        *_service(sight),
+        *_engine(sight),
+        *_way_out(sight),
+        *_ways(sight),
+        *_alone(sight),
+        *_addresses(sight),
+        *_published(sight),
+    ]
     return worst_first(found)
 
 
@@ -52,6 +60,14 @@ def _ways(sight: Sight) -> Iterator[Finding]:
         elif way.State == "checksums":
             what = f"packets to {way.Peer} have wrong checksums if the network card computes them"
             cure = "pynet has switched that off on its VXLAN devices, which costs time; a newer driver may help"
+            yield Finding("note", what, cure)
+
+
+def _alone(sight: Sight) -> Iterator[Finding]:
+    for network in sight.networks:
+        if network.Alone:
+            what = f"the overlay {_name(network, sight)} is on this host alone"
+            cure = "run pynet with PYNET_CLUSTER; where it does, its log says why the cluster does not take the network"
             yield Finding("note", what, cure)
 
 

@@ -17,6 +17,7 @@ from netplugin.admin.rules import rules
 from netplugin.firewall.backends import BACKENDS, Name
 from netplugin.kinds import ENDPOINTS, NETWORKS, REMOTE_ENDPOINTS, REMOTE_HOSTS
 from netplugin.options import NetworkOptions
+from netplugin.overlay.decide import is_alone
 from netplugin.overlay.keeper import WayKeeper
 from netplugin.plan import bridge_name, veth_names
 from netplugin.records import Endpoint, Network, Publication
@@ -129,6 +130,7 @@ class AdminDriver:
             Endpoints=tuple(_endpoint(endpoint, network) for endpoint in endpoints),
             Hosts=tuple(sorted({*hosts, *peers})),
             Elsewhere=len(self._store.rows(REMOTE_ENDPOINTS, network.id)),
+            Alone=is_alone(network),
         )
 
 

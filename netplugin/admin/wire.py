@@ -48,7 +48,10 @@ class EndpointInfo:
 
 @dataclass(frozen=True)
 class NetworkInfo:
-    """A network. Type: bridge or overlay. Options: those that are not as they come. Elsewhere: endpoints on Hosts."""
+    """A network. Type: bridge or overlay. Options: those that are not as they come. Elsewhere: endpoints on Hosts.
+
+    Alone: an overlay that has no place in a cluster yet, so that no other host can be on it.
+    """
 
     ID: str
     Type: str
@@ -60,6 +63,7 @@ class NetworkInfo:
     Endpoints: tuple[EndpointInfo, ...]
     Hosts: tuple[str, ...] = ()
     Elsewhere: int = 0
+    Alone: bool = False
 
 
 @dataclass(frozen=True)

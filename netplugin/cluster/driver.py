@@ -12,7 +12,7 @@ from netplugin.cluster.directory import Directory
 from netplugin.cluster.etcd import Entry
 from netplugin.ipam.pools import IPAddress
 from netplugin.kinds import ENDPOINTS, NETWORKS, REMOTE_ENDPOINTS, REMOTE_HOSTS
-from netplugin.overlay.decide import NOWHERE
+from netplugin.overlay.decide import is_alone
 from netplugin.plan import Plans
 from netplugin.records import Network, RemoteEndpoint, RemoteHost
 from pluginkit.errors import BadRequest, Conflict, Exhausted
@@ -132,7 +132,7 @@ class ClusterDriver:
             return
         with self._locks.hold(network.id):
             known = self._store.get(NETWORKS, network.id)
-            if known is None or known.current is None or _is_alone(known.current):
+            if known is None or known.current is None or is_alone(known.current):
                 return
             try:
                 self._reconciler.transition(self._planned[place.what], record_id, remote, parent=network.id)
@@ -166,7 +166,7 @@ class ClusterDriver:
                     # It must not keep the other networks out.
                     failure(log, exc)
                     return
-            if _is_alone(network):
+            if is_alone(network):
                 # It was made when this host was alone. Its containers stay as they are: only its device is another one.
                 self._reconciler.transition(self._networks_plan, network.id, self._directory.placed(network))
             rows = self._store.rows(ENDPOINTS, parent=network.id)
@@ -207,11 +207,6 @@ class ClusterDriver:
         """Return this host's networks of the cluster, by name."""
         networks = [row.current for row in self._store.rows(NETWORKS) if row.current is not None]
         return {network.overlay.name: network for network in networks if network.overlay and network.overlay.name}
-
-
-def _is_alone(network: Network) -> bool:
-    """Tell whether the network has no place in the underlay yet, for the cluster's is another one or was not asked."""
-    return network.overlay is not None and network.overlay.vtep == NOWHERE
 
 
 def _parsed(place: keys.Place, entry: Entry) -> Value | None:

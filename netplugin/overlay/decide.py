@@ -20,6 +20,11 @@ LOWEST_MTU = 576
 NOWHERE = "127.0.0.1"
 
 
+def is_alone(network: Network) -> bool:
+    """Tell whether the network has no place in the underlay yet: the cluster's is another one, or was not asked."""
+    return network.overlay is not None and network.overlay.vtep == NOWHERE
+
+
 def derived_vni(name: str) -> int:
     """Return the VNI of the network of that name: the same on every host, without a word between them."""
     digest = hashlib.sha256(name.encode()).digest()

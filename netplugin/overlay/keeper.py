@@ -10,7 +10,7 @@ from ipaddress import ip_address
 from typing import Protocol
 
 from netplugin.kinds import NETWORKS, REMOTE_HOSTS
-from netplugin.overlay.decide import NOWHERE
+from netplugin.overlay.decide import is_alone
 from netplugin.overlay.ways import State, Underlay, Way
 from pluginkit.errors import PluginError
 from pluginkit.log import failure
@@ -91,8 +91,8 @@ def underlays(store: Store) -> set[Underlay]:
     local: dict[tuple[int, int], str] = {}
     peers: dict[tuple[int, int], set[str]] = {}
     for row in store.rows(NETWORKS):
-        overlay = row.current.overlay if row.current is not None else None
-        if overlay is None or overlay.vtep == NOWHERE:
+        overlay = row.current.overlay if row.current is not None and not is_alone(row.current) else None
+        if overlay is None:
             continue
         place = overlay.port, ip_address(overlay.vtep).version
         local.setdefault(place, overlay.vtep)
