@@ -255,7 +255,7 @@ def test_what_the_user_is_told(hosts: Hosts) -> None:
             "network", "create", "-d", host.drivers.network, "--subnet", "10.61.0.0/24", *given, "blue"
         )
 
-    assert "add -o peers=" in refused("name=blue")
+    assert "names go from host to host by etcd" in refused("name=blue", "dns=true")
     assert "no route to its peer 2001:db8::1" in refused("name=blue", "peers=2001:db8::1")
     encrypted = refused("name=blue", f"peers={hosts[1].address}", "encrypted=true")
     assert "make a WireGuard link between the hosts, give its addresses as -o peers" in encrypted

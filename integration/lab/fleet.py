@@ -11,7 +11,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from scapy.layers.inet import IP, UDP
-from scapy.layers.inet6 import IPv6
+from scapy.layers.inet6 import ICMPv6ND_NA, ICMPv6ND_NS, IPv6
 from scapy.layers.l2 import ARP, Ether
 from scapy.layers.vxlan import VXLAN
 from scapy.utils import rdpcap
@@ -29,7 +29,8 @@ WAYS = 0x4FFFFF
 class Tunnelled:
     """A frame in a VXLAN packet: who sent it to whom in the underlay, and what it was.
 
-    kind: "question" (to everybody, where an address is), "arp" for all other ARP, "ip", "other".
+    kind: "question" (to everybody, where an address is), "arp" for all other ARP, "nd" for IPv6's, "ip" for
+    all other IP, "other".
     """
 
     source: str
@@ -106,6 +107,8 @@ def _read(path: Path) -> list[Tunnelled]:
 
 
 def _kind(inner: VXLAN) -> str:
+    if ICMPv6ND_NS in inner or ICMPv6ND_NA in inner:
+        return "nd"
     if ARP not in inner:
         return "ip" if IP in inner or IPv6 in inner else "other"
     # A kernel that has not heard from a neighbour for a while asks that one alone; an announcement asks nothing.

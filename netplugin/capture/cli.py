@@ -18,6 +18,7 @@ from pluginkit.errors import NotFound, PluginError
 if TYPE_CHECKING:
     from netplugin.admin.wire import NetworkInfo
     from netplugin.engine.view import EngineView
+    from netplugin.kernel.traffic.taps import Frame
 
 
 def capture(
@@ -52,14 +53,23 @@ def capture(
             file.write(pcapng.interface(name))
         file.write(pcapng.names(_addresses(found, names)))
         file.flush()
-        with suppress(KeyboardInterrupt):
-            for frame in taps.frames(span):
+
+        def record(frames: Iterable[Frame]) -> None:
+            nonlocal seen
+            for frame in frames:
                 # What the host's end receives, the container has sent.
                 file.write(pcapng.packet(frame.place, frame.at_ns, frame.data, inbound=not frame.received))
                 file.flush()
                 seen += 1
                 if seen == count:
-                    break
+                    return
+
+        try:
+            record(taps.frames(span))
+        except KeyboardInterrupt:
+            # On a busy host much that was sent before it is still to be read.
+            with suppress(KeyboardInterrupt):
+                record(taps.waiting())
     typer.echo(f"{seen} frames of {', '.join(name for _, name in links)}", err=True)
 
 

@@ -75,6 +75,9 @@ class Agent:
             # Nobody waits for an etcd that does not answer.
             if self._is_connected() or not is_safe:
                 self._directory.claim(network, endpoint)
+            else:
+                # It may be read and compared just now, before the record of this is written.
+                self.look_again()
         except Superseded:
             raise
         except Unavailable as exc:

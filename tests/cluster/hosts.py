@@ -47,6 +47,8 @@ class Line(Etcd):
     def __init__(self, port):
         super().__init__(Access((Server("127.0.0.1", port),)))
         self.is_cut = self.is_deaf = False
+        # What happens once, after everything was read and before it is watched.
+        self.meanwhile = None
         self._watches = []
 
     def cut(self):
@@ -58,6 +60,9 @@ class Line(Etcd):
         self.is_cut = self.is_deaf = False
 
     def watch(self, prefix, after):
+        if self.meanwhile is not None:
+            happens, self.meanwhile = self.meanwhile, None
+            happens()
         self._watches = [super().watch(prefix, after)]
         return self._watches[0]
 

@@ -48,6 +48,18 @@ def test_the_same_name_is_the_same_pool_with_one_gateway(hosts, server):
     assert {ip_address(address) in ip_network(first[0]) for address in given} == {True}
 
 
+def test_what_comes_between_the_reading_and_the_watch_is_told(hosts):
+    one, two = hosts(2)
+    one.create("blue")
+    two.create("blue")
+    ready(one, two)
+    one.line.meanwhile = lambda: one.run("ann")
+    one.agent.look_again()
+    wait_until(lambda: "ann" in one.containers)
+    address = one.containers["ann"][2]
+    wait_until(lambda: address in {known for known, _ in two.others()}, 3)
+
+
 def test_the_last_host_takes_pool_and_blocks_with_it(hosts, server):
     one, two = hosts(2)
     subnet, _ = one.create("blue", aux=["10.200.1.200"])

@@ -70,8 +70,25 @@ class Taps:
                 try:
                     yield self._receive(descriptor)
                 except OSError:
-                    self._poll.unregister(descriptor)
-                    del self._sockets[descriptor]
+                    self._forget(descriptor)
+
+    def waiting(self) -> Iterator[Frame]:
+        """Yield what has come until now, as far as it was not yielded yet."""
+        now = time.time_ns()
+        while ready := self._poll.poll(0):
+            for descriptor, _ in ready:
+                try:
+                    frame = self._receive(descriptor)
+                except OSError:
+                    self._forget(descriptor)
+                    continue
+                if frame.at_ns > now:
+                    return
+                yield frame
+
+    def _forget(self, descriptor: int) -> None:
+        self._poll.unregister(descriptor)
+        del self._sockets[descriptor]
 
     def _receive(self, descriptor: int) -> Frame:
         sight = _received(self._sockets[descriptor])

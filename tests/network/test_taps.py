@@ -1,0 +1,18 @@
+"""Frames of links as they are listened to, in a real kernel."""
+
+import socket
+from contextlib import closing
+
+from netplugin.kernel.traffic.taps import Taps
+from tests.network.sandboxes import command
+
+
+def test_what_has_come_is_not_lost_when_the_listener_ends(netns: None) -> None:
+    command("ip", "link", "set", "lo", "up")
+    with closing(Taps(["lo"])) as taps, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as talker:
+        talker.bind(("127.0.0.1", 0))
+        for text in (b"one", b"two"):
+            talker.sendto(text, talker.getsockname())
+        come = [frame.data for frame in taps.waiting()]
+        assert [sum(data.endswith(text) for data in come) for text in (b"one", b"two")] == [2, 2], "sent and received"
+        assert list(taps.waiting()) == []
