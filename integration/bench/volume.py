@@ -25,7 +25,14 @@ from integration.lab.plugin import SOCKETS
 
 DIRECTORY, LOCAL = "directory", "docker's local"
 FILESYSTEMS = ("ext4", "xfs", "btrfs")
-COMPARED = ("ext4", "xfs")
+# The volumes that fio works in, and what they are made with.
+COMPARED = {
+    "ext4": {"fs": "ext4"},
+    "xfs": {"fs": "xfs"},
+    "ext4 in an xfs pool": {"fs": "ext4", "pool": "xfs"},
+    "ext4 in a btrfs pool": {"fs": "ext4", "pool": "btrfs"},
+}
+POOLS = ("xfs", "btrfs")
 FILE_MIB = 512
 # What fio is told, beside where; and the place of the figure in what it says.
 WORKLOADS = {
@@ -91,16 +98,19 @@ def running(lab: Lab, *, on_reflinks: bool) -> Iterator[Host]:
 
 
 def measure_io(host: Host, rounds: int, runtime: int) -> None:
-    """Printed: what fio reaches in volumes of either kind and in a directory beside them."""
+    """Printed: what fio reaches in volumes of each kind and in a directory beside them."""
     samples = Samples((*COMPARED, DIRECTORY), DIRECTORY, MEBIBYTES_A_SECOND)
     plain = host.root / "plain"
     plain.mkdir()
     places = {DIRECTORY: str(plain)}
-    for fs in COMPARED:
-        called(host, "Create", Name=fs, Opts={"fs": fs, "size": "2G"})
-        places[fs] = called(host, "Mount", Name=fs, ID="bench")["Mountpoint"]
-        told = called(host, "Get", Name=fs)["Volume"]["Status"]
-        print(f"{fs}: direct I/O {told['direct_io']}", file=sys.stderr)
+    for pool in POOLS:
+        administered(host, "Pools.Create", Name=pool, Size="4G", Fs=pool)
+    for name, options in COMPARED.items():
+        volume = name.replace(" ", "-")
+        called(host, "Create", Name=volume, Opts={"size": "2G", **options})
+        places[name] = called(host, "Mount", Name=volume, ID="bench")["Mountpoint"]
+        told = called(host, "Get", Name=volume)["Volume"]["Status"]
+        print(f"{name}: direct I/O {told['direct_io']}", file=sys.stderr)
     for place in places.values():
         host.run(*FIO, f"--directory={place}", "--rw=write", "--bs=1M", "--end_fsync=1", timeout_s=CALL_TIMEOUT_S)
     for measure, (figure, *words) in WORKLOADS.items():
@@ -113,9 +123,12 @@ def measure_io(host: Host, rounds: int, runtime: int) -> None:
             words = ["--filename=new", "--rw=write", "--bs=1M", "--iodepth=8", "--end_fsync=1", "--unlink=1"]
             samples.note("a new file of 512 MiB", name, fio(host, place, "write", *words))
     told_progress("new files")
-    for fs in COMPARED:
-        called(host, "Unmount", Name=fs, ID="bench")
-        called(host, "Remove", Name=fs)
+    for name in COMPARED:
+        volume = name.replace(" ", "-")
+        called(host, "Unmount", Name=volume, ID="bench")
+        called(host, "Remove", Name=volume)
+    for pool in POOLS:
+        administered(host, "Pools.Remove", Name=pool)
     print(f"\n{samples.table()}")
 
 
