@@ -5,7 +5,7 @@ ENGINE = docker-20.10
 FIREWALL = auto
 FORM = legacy
 
-.PHONY: help up down test integration matrix plugins bench chaos conform mutations power-cuts hostile partitions site lint format docs manual deb packages
+.PHONY: help up down test integration matrix plugins bench chaos conform mutations power-cuts hostile fuzz partitions site lint format docs manual deb packages
 
 help: ## Print this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -31,6 +31,9 @@ power-cuts: ## 50 copies of a volume that is being written to, on each filesyste
 hostile: ## 20 000 odd requests to each plugin; HOSTILE_SEED=… repeats a run
 	@HOSTILE_REQUESTS=$${HOSTILE_REQUESTS:-20000} .venv/bin/python -m pytest -rA -n 3 tests/network/test_hostile_requests.py tests/volume/test_hostile_requests.py
 
+fuzz: ## Each parser by coverage-guided fuzzing, FUZZ_SECONDS=3600 long; TARGET=codec; FUZZ_KEEP=1 renews the corpora
+	@FUZZ_SECONDS=$${FUZZ_SECONDS:-3600} .venv/bin/python -m pytest -rA -n 2 tests/fuzz -k "no_input and $${TARGET:-fails}"
+
 partitions: ## 100 stories of hosts that are cut from etcd, killed, forgotten; 1 000 falsified entries of overlays
 	@PARTITIONS_EXAMPLES=$${PARTITIONS_EXAMPLES:-100} PARTITIONS_STEPS=50 FALSIFY_TIMES=$${FALSIFY_TIMES:-1000} \
 		.venv/bin/python -m pytest -rA -n 2 tests/cluster/test_partitions.py tests/cluster/test_falsify.py
@@ -38,7 +41,7 @@ partitions: ## 100 stories of hosts that are cut from etcd, killed, forgotten; 1
 growth: ## An overlay with 5 000 and with 10 000 endpoints on other hosts: read, read again, one more
 	@for endpoints in 5000 10000; do GROWTH_ENDPOINTS=$$endpoints .venv/bin/python -m pytest -q -s tests/cluster/test_growth.py || exit 1; done
 
-conform: ## The packet cases through Docker's own bridge and through pynet, side by side: build/conform; ARGS="--engine docker-26.1"
+conform: ## Cases of packets, or with ARGS=volumes of volumes, through Docker's own driver and ours, side by side: build/conform
 	@.venv/bin/python -m integration.bench.conform $(ARGS)
 
 mutations: ## Break the network on purpose: every packet case must notice what it is about

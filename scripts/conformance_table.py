@@ -1,9 +1,10 @@
-"""Prints the tables of packet cases and of what kills them, for docs/conformance.md: `cases` or `breakages`."""
+"""Prints the tables of docs/conformance.md: packet `cases`, `breakages` that kill them, and cases of `volumes`."""
 
 import sys
 
 from netplugin.conform.catalogue import CASES
 from tests.conformance.breakages import BREAKAGES
+from volplugin.conform.catalogue import CASES as OF_VOLUMES
 
 
 def cases() -> None:
@@ -24,5 +25,13 @@ def breakages() -> None:
         print(f"| {each.id} | {each.says} |")
 
 
+def volumes() -> None:
+    """The table of the cases of volumes was printed."""
+    print("| volume case | area | from | what must hold |")
+    print("|---|---|---|---|")
+    for case in OF_VOLUMES:
+        print(f"| `{case.id}` | {case.area} | {case.source} | {case.says} |")
+
+
 if __name__ == "__main__":
-    {"cases": cases, "breakages": breakages}[sys.argv[1]]()
+    {"cases": cases, "breakages": breakages, "volumes": volumes}[sys.argv[1]]()

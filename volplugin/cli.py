@@ -15,6 +15,7 @@ from pluginkit.install.cli import add_install_commands
 from volplugin.admin.cli import add_commands
 from volplugin.archive.cli import add_archive_commands
 from volplugin.capacity import Overcommit, parse_overcommit
+from volplugin.conform.cli import conform
 from volplugin.doctor.cli import add_commands as doctor_commands
 from volplugin.instants.cli import add_schedule_commands
 from volplugin.pools.cli import add_pool_commands
@@ -156,6 +157,7 @@ def options() -> None:
     typer.echo(describe_options(), nl=False)
 
 
+app.command()(conform)
 add_commands(app)
 add_archive_commands(app)
 upkeep_commands(app)

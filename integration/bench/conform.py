@@ -1,4 +1,4 @@
-"""`make conform`: the packet cases through Docker's own bridge and through pynet, on one engine, side by side."""
+"""`make conform`: the cases of packets, or of volumes, through Docker's own driver and through ours, side by side."""
 
 import argparse
 import json
@@ -10,33 +10,39 @@ from integration.lab import machine
 from integration.lab.engine import ENGINES
 from integration.lab.host import Drivers
 from integration.lab.lab import Lab
+from integration.lab.restarts import restarts
 
-DRIVERS = ("bridge", "pynet")
+# What is tried: the program's package, its drivers, and the longest that all may take.
+TRIED = {"packets": ("netplugin", ("bridge", "pynet"), 1800), "volumes": ("volplugin", ("local", "pyvol"), 1800)}
 MARKS = {"passed": "yes", "failed": "**no**", "not run": "not run"}
 
 
 def main() -> None:
     """Everything that was said is in a folder; the rows in which the drivers differ, or fail, were printed."""
     parser = argparse.ArgumentParser(prog="integration.bench.conform", description=__doc__)
+    parser.add_argument("what", nargs="?", default="packets", choices=sorted(TRIED))
     parser.add_argument("--engine", default="docker-28.5", choices=sorted(ENGINES))
     parser.add_argument("--firewall", default="nftables", choices=["iptables", "nftables"])
     parser.add_argument("--to", type=Path, default=Path("build/conform"), help="folder for page, JSON and JUnit's XML")
     parser.add_argument("--case", action="append", default=[], help="only cases of such a name")
     options = parser.parse_args()
-    options.to.mkdir(parents=True, exist_ok=True)
-    folder = options.to.resolve()
+    folder = options.to.resolve() / options.what
+    folder.mkdir(parents=True, exist_ok=True)
+    package, drivers, timeout_s = TRIED[options.what]
     with tempfile.TemporaryDirectory(prefix="pylab-") as root:
         lab = Lab(Path(root) / "conform", ENGINES[options.engine], Drivers(firewall=options.firewall))
         try:
             host = lab.host()
-            done = host.machine.try_run(
-                *(sys.executable, "-m", "netplugin", "conform", "--json"),
-                *(word for driver in DRIVERS for word in ("--driver", driver)),
-                *(word for case in options.case for word in ("--case", case)),
-                *("--html", str(folder / "page.html"), "--junit", str(folder / "junit.xml")),
-                env={"PATH": host.kind.path()},
-                timeout_s=1800,
-            )  # fmt: skip
+            with restarts(host) as restart:
+                done = host.machine.try_run(
+                    *(sys.executable, "-m", package, "conform", "--json"),
+                    *(word for driver in drivers for word in ("--driver", driver)),
+                    *(word for case in options.case for word in ("--case", case)),
+                    *("--html", str(folder / "page.html"), "--junit", str(folder / "junit.xml")),
+                    *(("--restart", restart) if options.what == "volumes" else ()),
+                    env={"PATH": host.kind.path()},
+                    timeout_s=timeout_s,
+                )  # fmt: skip
         finally:
             lab.close()
             machine.detach_loops(Path(root))
@@ -51,7 +57,7 @@ def table(verdicts: list[dict[str, str]]) -> str:
     """What has not passed with all drivers, as a table in Markdown, and a sum for each."""
     played: dict[tuple[str, str], dict[str, dict[str, str]]] = {}
     for each in verdicts:
-        played.setdefault((each["case"], each["version"]), {})[each["driver"]] = each
+        played.setdefault((each["case"], str(each.get("version", ""))), {})[each["driver"]] = each
     drivers = list(dict.fromkeys(each["driver"] for each in verdicts))
     rows: dict[tuple[str, str, str], list[str]] = {}
     for (case, version), found in played.items():

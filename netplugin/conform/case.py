@@ -16,14 +16,6 @@ Version = Literal[4, 6]
 VERSIONS: tuple[Version, ...] = (4, 6)
 
 
-class Failed(Exception):
-    """The network did something else; the message says what."""
-
-
-class NotOffered(Exception):
-    """The driver has nothing like it, or nobody here can bring it about; the message says what."""
-
-
 @dataclass(frozen=True)
 class Case:
     """One case. source: the clause that asks for it, or whose users ran into it. needs: what not every stage can do."""
@@ -60,12 +52,3 @@ class Area:
             return Case(ident, self.name, source, says, versions, kinds, frozenset(needs), run)
 
         return made
-
-
-def expect(holds: object, otherwise: str) -> None:
-    """`holds` is true.
-
-    Raises: Failed: it is not.
-    """
-    if not holds:
-        raise Failed(otherwise)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from netplugin.admin.cli import Json
-from pluginkit.cli import as_json, told_in_one_line
+from pluginkit.cli import told_in_one_line
 from pluginkit.errors import PluginError
 
 
@@ -35,10 +35,11 @@ def conform(
             raise PluginError(
                 "cannot make packets: scapy is not installed; pip install 'pynet-pyvol[conform]'"
             ) from exc
-        from netplugin.conform import report
         from netplugin.conform.catalogue import chosen
-        from netplugin.conform.containers import ContainerStage, name_of
+        from netplugin.conform.containers import ContainerStage
         from netplugin.conform.verdict import play
+        from pluginkit.conform import report
+        from pluginkit.engine.api import name_of
 
         cases = chosen(case or ["*"])
         verdicts = []
@@ -49,19 +50,6 @@ def conform(
                 verdicts += list(play(stage, cases))
             finally:
                 stage.close()
-        for path, content in (
-            (junit, report.junit(verdicts)),
-            (html, report.html(verdicts, called).encode()),
-        ):
-            if path is not None:
-                _write(path, content)
-        typer.echo(as_json(report.plain(verdicts)) if json else report.text(verdicts))
+        typer.echo(report.written(verdicts, "Packet conformance", called, junit_to=junit, html_to=html, plainly=json))
     if any(verdict.outcome == "failed" for verdict in verdicts):
         raise typer.Exit(1)
-
-
-def _write(path: Path, content: bytes) -> None:
-    try:
-        path.write_bytes(content)
-    except OSError as exc:
-        raise PluginError(f"cannot write {path}: {exc.strerror}") from exc

@@ -7,26 +7,23 @@ Everything is made by the engine and carries one label; `conform0` goes with the
 
 from __future__ import annotations
 
-import io
 import json
-import tarfile
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
-from netplugin.conform.case import Kind, NotOffered
+from netplugin.conform.case import Kind
 from netplugin.conform.place import Place
 from netplugin.conform.stage import ENDPOINTS, NARROW_MTU, NETWORKS, WIRES, Endpoint, EndpointPlan
-from netplugin.engine import api
-from pluginkit.errors import Conflict, NotFound, PluginError
+from pluginkit.conform.case import NotOffered
+from pluginkit.conform.containers import Containers
+from pluginkit.engine.api import Refused
+from pluginkit.errors import NotFound, PluginError
 
 _LABEL = "pynet.conform"
 _IMAGE = "pynet-conform"
 _LINK = "conform0"
 _NUMBERS = {name: number for number, name in enumerate(NETWORKS, 20)}
-# What a program of the host's needs; on most hosts all but the first are links into it.
-_FOLDERS = ("usr", "bin", "lib", "lib64")
 # What pynet has beyond Docker's own options; of other drivers nobody here knows anything.
 _OFFERS = {"pynet": frozenset({"anti_spoof", "rates", "publish_from"})}
 
@@ -37,15 +34,15 @@ class ContainerStage:
     kind: Kind = "bridge"
 
     def __init__(self, engine: Path, driver: str) -> None:
-        self._engine, self.driver = engine, driver
+        self.driver = driver
+        self._containers = Containers(engine, _IMAGE, _LABEL)
         short = driver.rpartition("/")[2].partition(":")[0]
         self.offers = frozenset({"comes"}) | _OFFERS.get(short, frozenset())
         self._endpoints: dict[str, Endpoint] = {}
-        self._containers: dict[str, str] = {}
         self._refused: dict[str, str] = {}
         self.close()
         try:
-            self._ask("POST", f"/images/create?fromSrc=-&repo={_IMAGE}&tag=latest", _image())
+            self._containers.bring_image()
             self.outside = self._hang_outside()
             self.host = _place(Path("/proc/self/ns/net"), _LINK)
             self._lead()
@@ -55,7 +52,7 @@ class ContainerStage:
 
     def _hang_outside(self) -> Place:
         """Somebody is on the other end of a wire of the host's."""
-        pid = self._run("outside", {"NetworkMode": "none"})
+        pid = self._containers.run("outside", {"NetworkMode": "none"})
         namespace = Path(f"/proc/{pid}/ns/net")
         host = Place(Path("/proc/self/ns/net"), _LINK, "")
         with suppress(PluginError):
@@ -106,10 +103,11 @@ class ContainerStage:
                 exposed.setdefault(f"{port.container + offset}/{port.protocol}", []).append(bound)
         network = f"{_IMAGE}-{plan.network}"
         try:
-            pid = self._run(name, {"NetworkMode": network, "PortBindings": exposed}, {port: {} for port in exposed})
-        except Conflict as exc:
+            told_to = {"NetworkMode": network, "PortBindings": exposed}
+            pid = self._containers.run(name, told_to, exposed={port: {} for port in exposed})
+        except Refused as exc:
             raise self._refuse(name, exc) from exc
-        told = self._get(f"/containers/{self._containers[name]}/json")["NetworkSettings"]["Networks"][network]
+        told = self._containers.inspect(name)["NetworkSettings"]["Networks"][network]
         addresses = {4: told["IPAddress"], 6: told["GlobalIPv6Address"]}
         gateways = {4: told["Gateway"], 6: told["IPv6Gateway"]}
         return Endpoint(name, plan.network, _place(Path(f"/proc/{pid}/ns/net"), "eth0"), addresses, gateways)
@@ -119,7 +117,7 @@ class ContainerStage:
         plan, number = NETWORKS[name], _NUMBERS[name]
         if plan.needs and plan.needs not in self.offers:
             raise NotOffered(f"{self.driver} has no {plan.needs}")
-        if any(network["Name"] == full for network in self._get("/networks")):
+        if any(network["Name"] == full for network in self._containers.get("/networks")):
             return
         # For benchmarks of networks, as the wire's: in use nowhere.
         pools = [
@@ -136,67 +134,26 @@ class ContainerStage:
             "Labels": {_LABEL: ""},
         }
         try:
-            self._ask("POST", "/networks/create", creation)
-        except Conflict as exc:
+            self._containers.ask("POST", "/networks/create", creation)
+        except Refused as exc:
             raise self._refuse(name, exc) from exc
 
-    def _refuse(self, name: str, exc: Conflict) -> NotOffered:
+    def _refuse(self, name: str, exc: Refused) -> NotOffered:
         # Its own words are enough: they name what it was asked for by an ID that is gone in a moment.
-        reason = str(exc).rpartition(" is answered with ")[2]
-        self._refused[name] = f"the engine made no {name}: {reason}"
+        self._refused[name] = f"the engine made no {name}: {exc.status}: {exc.reason}"
         return NotOffered(self._refused[name])
-
-    def _run(self, name: str, host: dict[str, Any], exposed: dict[str, Any] | None = None) -> int:
-        """Return the process ID of a container that sleeps."""
-        binds = [f"/{folder}:/{folder}:ro" for folder in _FOLDERS if _is_folder(folder)]
-        creation = {
-            "Image": _IMAGE,
-            "Cmd": ["/usr/bin/sleep", "infinity"],
-            "Labels": {_LABEL: ""},
-            "ExposedPorts": exposed or {},
-            "HostConfig": {"Binds": binds, **host},
-        }
-        made = self._ask("POST", f"/containers/create?name={_IMAGE}-{name}", creation)
-        ident = self._containers[name] = str(json.loads(made)["Id"])
-        try:
-            self._ask("POST", f"/containers/{ident}/start")
-        except Conflict:
-            self.leave(name)
-            raise
-        return int(self._get(f"/containers/{ident}/json")["State"]["Pid"])
 
     def leave(self, name: str) -> None:
         """There is no endpoint of that name."""
         self._endpoints.pop(name, None)
-        if ident := self._containers.pop(name, ""):
-            self._ask("DELETE", f"/containers/{ident}?force=true&v=true")
+        self._containers.leave(name)
 
     def close(self) -> None:
         """The engine has nothing any more that carries our label, from this run or an earlier one."""
-        labelled = "filters=" + quote(json.dumps({"label": [_LABEL]}))
-        for container in self._get(f"/containers/json?all=true&{labelled}"):
-            self._ask("DELETE", f"/containers/{container['Id']}?force=true&v=true")
-        for network in self._get(f"/networks?{labelled}"):
-            self._ask("DELETE", f"/networks/{network['Id']}")
-        with suppress(Conflict):
-            # There need not be one.
-            self._ask("DELETE", f"/images/{_IMAGE}:latest")
-        self._endpoints, self._containers = {}, {}
-
-    def _ask(self, method: str, what: str, content: Any = None) -> bytes:
-        return api.send(self._engine, method, what, content)
-
-    def _get(self, what: str) -> Any:
-        return json.loads(self._ask("GET", what))
-
-
-def name_of(engine: Path) -> str:
-    """Return what the engine on that Unix socket calls itself.
-
-    Raises: Unavailable: none answers there.
-    """
-    told = json.loads(api.send(engine, "GET", "/version"))
-    return f"{(told.get('Platform') or {}).get('Name') or 'Engine'} {told['Version']}"
+        self._containers.close()
+        for network in self._containers.labelled("networks"):
+            self._containers.ask("DELETE", f"/networks/{network['Id']}")
+        self._endpoints = {}
 
 
 def _place(namespace: Path, link: str) -> Place:
@@ -204,23 +161,3 @@ def _place(namespace: Path, link: str) -> Place:
     if not told:
         raise NotFound(f"cannot find {link} in {namespace}: the engine calls its containers' links otherwise")
     return Place(namespace, link, told[0]["address"])
-
-
-def _is_folder(name: str) -> bool:
-    path = Path("/", name)
-    return path.is_dir() and not path.is_symlink()
-
-
-def _image() -> bytes:
-    """Return an image without any file, in which the host's programs run once its folders are mounted."""
-    packed = io.BytesIO()
-    with tarfile.open(fileobj=packed, mode="w") as archive:
-        for name in _FOLDERS:
-            path, entry = Path("/", name), tarfile.TarInfo(name)
-            entry.mode = 0o755
-            entry.type = tarfile.SYMTYPE if path.is_symlink() else tarfile.DIRTYPE
-            if path.is_symlink():
-                entry.linkname = str(path.readlink())
-            if path.exists():
-                archive.addfile(entry)
-    return packed.getvalue()

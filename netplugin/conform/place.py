@@ -14,9 +14,9 @@ from typing import Any, Self
 
 from scapy.layers.l2 import Ether
 
-from netplugin.conform.case import Failed
 from netplugin.kernel.netns import open_socket
 from pluginkit.command import run
+from pluginkit.conform.case import Failed
 
 # Source: packet(7), linux/if_ether.h.
 _ETH_P_ALL = 3

@@ -26,9 +26,10 @@ from scapy.layers.inet6 import (
 )
 from scapy.layers.l2 import ARP, Ether
 
-from netplugin.conform.case import Failed, Version, expect
+from netplugin.conform.case import Version
 from netplugin.conform.place import PATIENCE_S, Place
 from netplugin.conform.stage import WIRES, Stage, Wire
+from pluginkit.conform.case import Failed, expect
 
 # The kernel tells a bridge up to a second later that there is somebody at a port (link watch).
 _ASKED_AT_FIRST, _ASKED_EVERY_S = 12, 0.25

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from netplugin.dns.driver import NameDriver
-from netplugin.engine.api import get, lines
+from pluginkit.engine.api import get, lines
 from pluginkit.log import failure
 
 log = logging.getLogger(__name__)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from netplugin.engine.api import get
+from pluginkit.engine.api import get
 from pluginkit.errors import Unavailable
 
 

@@ -12,9 +12,9 @@ from urllib.parse import quote
 
 from netplugin.cluster import keys
 from netplugin.cluster.etcd import Compacted, Delete, Etcd, Is, Put
-from netplugin.engine import api
 from netplugin.mirror.definition import LABEL, Definition, Local, Step, creation, parse_local, steps
 from pluginkit import wire
+from pluginkit.engine import api
 from pluginkit.errors import BadRequest, Conflict, PluginError, Unavailable
 
 log = logging.getLogger(__name__)

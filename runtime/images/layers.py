@@ -8,6 +8,7 @@ import hashlib
 import lzma
 import secrets
 import shutil
+import zlib
 from pathlib import Path
 from typing import IO, Any
 
@@ -56,7 +57,7 @@ class Layers:
             try:
                 size = unpack(counted, fresh)  # type: ignore[arg-type] # tarfile asks for read() alone
                 counted.drain()
-            except (EOFError, gzip.BadGzipFile, lzma.LZMAError) as exc:
+            except (EOFError, OSError, zlib.error, lzma.LZMAError) as exc:
                 raise BadParameter(f"cannot unpack the archive: {exc}; its compression is damaged") from exc
             digest = counted.digest()
             if expected and digest != expected:

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import lzma
 import shutil
 import tarfile
 import tempfile
+import zlib
 from collections.abc import Iterator
 from typing import IO, Any
 
@@ -36,9 +38,9 @@ def load(images: Images, archive: IO[bytes]) -> Iterator[tuple[Image, list[str]]
                     yield from _oci_layout(images, content, _json(content, "index.json"))
                 else:
                     raise BadParameter("cannot load the archive: it has neither manifest.json nor index.json")
-        except (tarfile.TarError, EOFError, OSError) as exc:
+        except (tarfile.TarError, EOFError, OSError, ValueError, zlib.error, lzma.LZMAError) as exc:
             raise BadParameter(f"cannot load the archive: {exc}; is it one of `docker save`?") from exc
-        except (KeyError, TypeError, AttributeError) as exc:
+        except (LookupError, TypeError, AttributeError) as exc:
             raise BadParameter(f"cannot load the archive: its description lacks {exc}") from exc
 
 
@@ -54,7 +56,7 @@ def _oci_layout(images: Images, content: tarfile.TarFile, index: Any) -> Iterato
         platform = descriptor.get("platform") or {}
         if platform.get("architecture", ARCHITECTURE) != ARCHITECTURE or platform.get("os", "linux") != "linux":
             continue
-        manifest = json.loads(_blob(content, descriptor["digest"]))
+        manifest = _parsed(_blob(content, descriptor["digest"]), descriptor["digest"])
         if "manifests" in manifest:
             yield from _oci_layout(images, content, manifest)
             continue
@@ -69,7 +71,7 @@ def _add(
     images: Images, configuration: bytes, layers: list[tuple[tarfile.TarFile, str]], names: list[str]
 ) -> tuple[Image, list[str]]:
     references = [parse_reference(name) for name in names]
-    digests = json.loads(configuration)["rootfs"]["diff_ids"]
+    digests = _parsed(configuration, "the configuration")["rootfs"]["diff_ids"]
     if len(digests) != len(layers):
         raise BadParameter(f"cannot load {names}: it has {len(layers)} layers and the digests of {len(digests)}")
     with images.turn:
@@ -97,9 +99,13 @@ def _small(content: tarfile.TarFile, name: str) -> bytes:
 
 
 def _json(content: tarfile.TarFile, name: str) -> Any:
+    return _parsed(_small(content, name), name)
+
+
+def _parsed(text: bytes, name: str) -> Any:
     try:
-        return json.loads(_small(content, name))
-    except ValueError as exc:
+        return json.loads(text)
+    except (ValueError, RecursionError) as exc:
         raise BadParameter(f"cannot load the archive: {name} is no JSON") from exc
 
 

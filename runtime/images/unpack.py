@@ -38,12 +38,15 @@ def unpack(archive: IO[bytes], folder: Path) -> int:
                 if number >= _MAX_ENTRIES:
                     raise BadParameter(f"cannot unpack the archive: it has more than {_MAX_ENTRIES} entries")
                 size += _unpack_entry(entries, entry, folder, folders)
+        for path, entry in reversed(folders):
+            os.utime(path, (entry.mtime, entry.mtime))
     except tarfile.TarError as exc:
         raise BadParameter(f"cannot unpack the archive: {exc}; is it a tar file?") from exc
     except OSError as exc:
         raise BadParameter(f"cannot unpack the archive: {exc.strerror or exc}") from exc
-    for path, entry in reversed(folders):
-        os.utime(path, (entry.mtime, entry.mtime))
+    except (ValueError, OverflowError) as exc:
+        # A header can hold numbers that no file can have, and names that no system call takes.
+        raise BadParameter(f"cannot unpack the archive: {exc}; is it damaged?") from exc
     return size
 
 

@@ -12,9 +12,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from netplugin.conform.case import Kind, NotOffered
+from netplugin.conform.case import Kind
 from netplugin.conform.place import Place
 from netplugin.conform.stage import ENDPOINTS, NARROW_MTU, NETWORKS, WIRES, Endpoint, Port
+from pluginkit.conform.case import NotOffered
 from tests.network.sandboxes import Sandbox, enter
 from tests.serving import Serving
 

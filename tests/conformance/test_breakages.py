@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from netplugin.conform.case import VERSIONS, Case, Failed
+from netplugin.conform.case import VERSIONS, Case
 from netplugin.conform.catalogue import CASES
 from netplugin.conform.view import View
+from pluginkit.conform.case import Failed
 from tests.conformance.breakages import BREAKAGES
 from tests.conformance.breaking import Breakage
 from tests.conformance.namespaces import NamespaceStage

@@ -1,4 +1,4 @@
-"""`pynet conform` on a real engine, with Docker's own driver beside pynet."""
+"""`pynet conform` and `pyvol conform` on a real engine, with Docker's own drivers beside ours."""
 
 import json
 import sys
@@ -64,3 +64,37 @@ def test_drivers_side_by_side(host: Host, tmp_path: Path) -> None:
     assert host.docker("network", "ls", "-q", "--filter", "type=custom") == ""
     assert host.docker("images", "-q") == ""
     assert "conform0" not in host.run("ip", "-o", "link")
+
+
+def test_volume_drivers_side_by_side(host: Host) -> None:
+    cases = ("create-inspect", "cp-stopped", "random-all", "size-kept", "keep-engine")
+    done = host.machine.try_run(
+        *(sys.executable, "-m", "volplugin", "conform", "--json", "--driver", "local", "--driver", "pyvol"),
+        *(word for case in cases for word in ("--case", case)),
+        env={"PATH": host.kind.path()},
+        timeout_s=180,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    found = {(each["driver"], each["case"]): (each["outcome"], each["why"]) for each in json.loads(done.stdout)}
+    restart = ("not run", "nobody said by --restart how the engine starts again")
+    assert found.pop(("local", "size-kept"))[0] == "not run"
+    assert found == {
+        (driver, case): restart if case == "keep-engine" else ("passed", "")
+        for driver in ("local", "pyvol")
+        for case in cases
+        if (driver, case) != ("local", "size-kept")
+    }
+    assert host.docker("ps", "-aq") + host.docker("volume", "ls", "-q") + host.docker("images", "-q") == ""
+
+
+def test_a_volume_driver_that_fails_is_told(host: Host) -> None:
+    """Its size is asked for by an option that means something else: it is as large as without it."""
+    done = host.machine.try_run(
+        *(sys.executable, "-m", "volplugin", "conform", "--json", "--driver", "pyvol", "--case", "size-kept"),
+        *("--size-option", "label.size"),
+        env={"PATH": host.kind.path()},
+        timeout_s=120,
+    )
+    assert done.returncode == 1
+    [verdict] = json.loads(done.stdout)
+    assert (verdict["outcome"], verdict["why"]) == ("failed", "96 MiB were written to a volume of 48 MiB")

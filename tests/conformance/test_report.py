@@ -7,9 +7,9 @@ import pytest
 from typer.testing import CliRunner
 
 from netplugin.cli import app
-from netplugin.conform import report
 from netplugin.conform.catalogue import CASES, chosen
-from netplugin.conform.verdict import Verdict
+from pluginkit.conform import report
+from pluginkit.conform.verdict import Verdict
 from pluginkit.errors import NotFound
 
 FIRST, SECOND = CASES[:2]
@@ -23,7 +23,7 @@ VERDICTS = [
 
 def test_verdicts_stand_side_by_side() -> None:
     lines = report.text(VERDICTS).splitlines()
-    assert lines[0].split() == ["case", "IP", "bridge", "pynet"]
+    assert lines[0].split() == ["case", "bridge", "pynet"]
     assert lines[1].split() == [FIRST.id, "v4", "ok", "ok"]
     assert lines[2].split() == [SECOND.id, "v4", "FAILED", "-"]
     assert lines[-2:] == ["bridge: 1 passed, 1 failed, 0 not run", "pynet: 1 passed, 0 failed, 1 not run"]
@@ -41,7 +41,7 @@ def test_ci_servers_read_them() -> None:
 
 
 def test_the_page_is_whole_in_itself_and_says_nothing_as_html_that_a_packet_said() -> None:
-    page = report.html(VERDICTS, "Docker <Engine>")
+    page = report.html(VERDICTS, "Packets", "Docker <Engine>")
     assert re.findall(r"(?:src|href)\s*=|url\(|@import|https?:", page) == []
     assert "&lt;b&gt;" in page
     assert "Docker &lt;Engine&gt;" in page

@@ -12,8 +12,8 @@ import pytest
 ROOT = Path(__file__).parents[2]
 CONFIGS = ROOT / "plugin-configs"
 PACKAGES = {"pynet": ("netplugin", "pluginkit"), "pyvol": ("volplugin", "pluginkit")}
-# Run where the command line runs, on the host: `pyvol export`, `pyvol import`, `pynet conform`, and both `install`.
-ON_THE_HOST = {"tar", "nsenter", "systemctl", "ip", "/usr/bin/sleep"}
+# Run where the command line runs, on the host: `pyvol export`, `pyvol import`, both `conform`, and both `install`.
+ON_THE_HOST = {"tar", "nsenter", "systemctl", "ip", "/usr/bin/sleep", "flock"}
 # Values and HTTP methods, of which some machines have programs too.
 WORDS = {"true", "GET", "POST"}
 # Their names are put together: "ip6tables" and "-restore".

@@ -239,7 +239,7 @@ class FrameReader:
             raise self.damaged(f"its header at byte {position} is not what was written")
         try:
             header = msgspec.json.decode(raw, type=Header)
-        except msgspec.ValidationError as exc:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
             raise self.damaged(f"its header is of another version: {exc}") from exc
         if header.cipher not in ("", CIPHER):
             raise self.damaged(f"it is encrypted in a way that is not known here: {header.cipher[:40]!r}")

@@ -172,7 +172,7 @@ def _parse_end(reader: FrameReader, frame: Frame) -> End:
     limit = frame.header.chunks * _ENTRY_BYTES + _REST_BYTES
     try:
         return msgspec.msgpack.decode(_decompressed(reader, frame, frame.body, limit), type=End)
-    except (msgspec.DecodeError, msgspec.ValidationError) as exc:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
         raise reader.damaged(f"its end cannot be read: {exc}") from exc
 
 

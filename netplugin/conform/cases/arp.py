@@ -7,9 +7,10 @@ from typing import Any
 
 from scapy.layers.l2 import ARP
 
-from netplugin.conform.case import Area, expect
+from netplugin.conform.case import Area
 from netplugin.conform.place import PROXY_S
 from netplugin.conform.view import End, View
+from pluginkit.conform.case import expect
 
 case = Area("ARP")
 

@@ -8,10 +8,11 @@ from scapy.layers.inet import ICMP, UDP, fragment
 from scapy.layers.inet6 import ICMPv6PacketTooBig, IPv6ExtHdrFragment, fragment6
 from scapy.packet import Raw
 
-from netplugin.conform.case import Area, Failed, expect
+from netplugin.conform.case import Area
 from netplugin.conform.place import token
 from netplugin.conform.stage import NARROW_MTU
 from netplugin.conform.view import End, View
+from pluginkit.conform.case import Failed, expect
 
 case = Area("fragments and MTU")
 

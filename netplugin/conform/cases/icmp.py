@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from netplugin.conform.case import Area, expect
+from netplugin.conform.case import Area
 from netplugin.conform.place import token
 from netplugin.conform.view import End, View, has
+from pluginkit.conform.case import expect
 
 case = Area("ICMP")
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import socket
 
-from netplugin.conform.case import Area, Failed, expect
+from netplugin.conform.case import Area
 from netplugin.conform.cases.icmp import ping
 from netplugin.conform.cases.published import closed, published
 from netplugin.conform.place import token
 from netplugin.conform.view import BROADCAST, End, View, has
+from pluginkit.conform.case import Failed, expect
 
 case = Area("isolation")
 

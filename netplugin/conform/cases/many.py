@@ -8,10 +8,11 @@ from typing import Any
 
 from scapy.layers.l2 import Ether
 
-from netplugin.conform.case import Area, expect
+from netplugin.conform.case import Area
 from netplugin.conform.cases.arp import free_address
 from netplugin.conform.place import token
 from netplugin.conform.view import BROADCAST, End, View, bare, has
+from pluginkit.conform.case import expect
 
 case = Area("broadcast and multicast")
 

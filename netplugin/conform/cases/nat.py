@@ -7,9 +7,10 @@ from typing import Any
 from scapy.layers.inet import ICMP, UDP
 from scapy.layers.inet6 import ICMPv6DestUnreach, ICMPv6EchoRequest
 
-from netplugin.conform.case import Area, expect
+from netplugin.conform.case import Area
 from netplugin.conform.place import token
 from netplugin.conform.view import End, View, has
+from pluginkit.conform.case import expect
 
 case = Area("NAT")
 

@@ -16,9 +16,10 @@ from scapy.layers.inet6 import (
 )
 from scapy.layers.l2 import Ether
 
-from netplugin.conform.case import Area, expect
+from netplugin.conform.case import Area
 from netplugin.conform.place import PROXY_S
 from netplugin.conform.view import End, View
+from pluginkit.conform.case import expect
 
 case = Area("ND")
 

@@ -8,9 +8,10 @@ from typing import Any
 from scapy.layers.inet import UDP
 from scapy.layers.sctp import SCTP, SCTPChunkInit
 
-from netplugin.conform.case import Area, Failed, expect
+from netplugin.conform.case import Area
 from netplugin.conform.place import token
 from netplugin.conform.view import End, View, has
+from pluginkit.conform.case import Failed, expect
 
 case = Area("published ports")
 

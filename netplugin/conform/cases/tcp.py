@@ -9,9 +9,10 @@ from typing import Any
 from scapy.layers.inet import TCP
 from scapy.packet import Packet
 
-from netplugin.conform.case import Area, Failed, expect
+from netplugin.conform.case import Area
 from netplugin.conform.place import token
 from netplugin.conform.view import End, View
+from pluginkit.conform.case import Failed, expect
 
 case = Area("TCP")
 

@@ -5,30 +5,31 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
 from jinja2 import Environment
 
-from netplugin.conform.case import Case, Version
-from netplugin.conform.verdict import Verdict
-from pluginkit.cli import columns
+from pluginkit.cli import as_json, columns
+from pluginkit.conform.verdict import Described, Verdict
+from pluginkit.errors import PluginError
 
 _MARKS = {"passed": "ok", "failed": "FAILED", "not run": "-"}
 
 
 @dataclass(frozen=True)
 class Row:
-    """A case in one IP version, and what came of it with each driver, in their order."""
+    """A case, in one IP version if there are two, and what came of it with each driver, in their order."""
 
-    case: Case
-    version: Version
+    case: Described
+    version: int | None
     verdicts: tuple[Verdict, ...]
 
 
 def rows(verdicts: Iterable[Verdict]) -> list[Row]:
     """Return the drivers' verdicts side by side, in the order of the cases."""
-    found: dict[tuple[str, Version], list[Verdict]] = {}
+    found: dict[tuple[str, int | None], list[Verdict]] = {}
     for verdict in verdicts:
         found.setdefault((verdict.case.id, verdict.version), []).append(verdict)
     return [Row(each[0].case, version, tuple(each)) for (_, version), each in found.items()]
@@ -49,12 +50,12 @@ def counts(verdicts: Sequence[Verdict]) -> dict[str, dict[str, int]]:
 def text(verdicts: Sequence[Verdict]) -> str:
     """Return a table, the reasons below it, and how many there are."""
     total = counts(verdicts)
-    table = [["case", "IP", *total]]
+    table = [["case", *total]]
     table += [
-        [row.case.id, f"v{row.version}", *(_MARKS[each.outcome] for each in row.verdicts)] for row in rows(verdicts)
+        [_title(row.case, row.version), *(_MARKS[each.outcome] for each in row.verdicts)] for row in rows(verdicts)
     ]
     reasons = [
-        f"{verdict.driver}: {verdict.case.id} v{verdict.version} {verdict.outcome}: {verdict.why}"
+        f"{verdict.driver}: {_title(verdict.case, verdict.version)} {verdict.outcome}: {verdict.why}"
         for verdict in verdicts
         if verdict.why
     ]
@@ -71,7 +72,7 @@ def plain(verdicts: Sequence[Verdict]) -> list[dict[str, Any]]:
             "area": verdict.case.area,
             "source": verdict.case.source,
             "says": verdict.case.says,
-            "version": verdict.version,
+            **({} if verdict.version is None else {"version": verdict.version}),
             "outcome": verdict.outcome,
             "why": verdict.why,
             "seconds": round(verdict.seconds, 3),
@@ -100,7 +101,7 @@ def junit(verdicts: Sequence[Verdict]) -> bytes:
                 suite,
                 "testcase",
                 classname=f"{driver}.{verdict.case.area}",
-                name=f"{verdict.case.id} v{verdict.version}",
+                name=_title(verdict.case, verdict.version),
                 time=f"{verdict.seconds:.3f}",
             )
             if verdict.outcome != "passed":
@@ -109,15 +110,41 @@ def junit(verdicts: Sequence[Verdict]) -> bytes:
     return bytes(ElementTree.tostring(root, encoding="utf-8", xml_declaration=True))
 
 
-def html(verdicts: Sequence[Verdict], engine: str) -> str:
+def html(verdicts: Sequence[Verdict], heading: str, engine: str) -> str:
     """Return one page without anything from elsewhere. engine: what it calls itself."""
     template = Environment(autoescape=True).from_string(
-        files("netplugin.conform").joinpath("page.html").read_text(encoding="utf-8")
+        files("pluginkit.conform").joinpath("page.html").read_text(encoding="utf-8")
     )
     areas: dict[str, list[Row]] = {}
     for row in rows(verdicts):
         areas.setdefault(row.case.area, []).append(row)
-    return template.render(areas=areas, counts=counts(verdicts), engine=engine, marks=_MARKS)
+    return template.render(areas=areas, counts=counts(verdicts), heading=heading, engine=engine, marks=_MARKS)
+
+
+def written(
+    verdicts: Sequence[Verdict],
+    heading: str,
+    engine: str,
+    *,
+    junit_to: Path | None,
+    html_to: Path | None,
+    plainly: bool,
+) -> str:
+    """JUnit's XML and the page are where they are wanted; return the text, or JSON.
+
+    Raises: PluginError: one of them cannot be written.
+    """
+    for path, content in ((junit_to, junit(verdicts)), (html_to, html(verdicts, heading, engine).encode())):
+        if path is not None:
+            try:
+                path.write_bytes(content)
+            except OSError as exc:
+                raise PluginError(f"cannot write {path}: {exc.strerror}") from exc
+    return as_json(plain(verdicts)) if plainly else text(verdicts)
+
+
+def _title(case: Described, version: int | None) -> str:
+    return case.id if version is None else f"{case.id} v{version}"
 
 
 def _printable(said: str) -> str:
