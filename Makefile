@@ -5,7 +5,7 @@ ENGINE = docker-20.10
 FIREWALL = auto
 FORM = legacy
 
-.PHONY: help up down test integration matrix plugins bench chaos conform mutations power-cuts hostile fuzz partitions site lint format docs manual deb packages
+.PHONY: help up down test integration matrix plugins bench chaos conform mutations power-cuts hostile fuzz partitions site lint format docs manual deb containerfile packages
 
 help: ## Print this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -76,6 +76,9 @@ manual: ## Man pages and shell completions of all three programs: build/manual
 
 deb: ## The Debian package: build/deb/pynet-pyvol_….deb
 	@scripts/deb
+
+containerfile: ## The managed plugins as podman builds them, on a Debian that is not pulled: the same as those of make plugins
+	@.venv/bin/python -m pytest -rA tests/packages/containerfile.py
 
 packages: ## The package on a Debian 12 of its own that is booted: docker, an upgrade, a reboot, removal (needs mmdebstrap)
 	@.venv/bin/python -m pytest -rA -s tests/packages/booted.py
