@@ -16,7 +16,6 @@ class Case:
 
 
 ENGINES_OWN = "asks something of the engine alone, whatever the driver is"
-NO_REGISTRY = "needs a registry"
 
 SUITES = {
     "integration-cli/docker_cli_daemon_plugins_test.go": (
@@ -52,8 +51,12 @@ SUITES = {
             ("test_managed.py::test_a_setting_is_changed",
              "test_managed.py::test_a_wrong_setting_is_told_in_the_engines_log"),
         ),
-        Case(("PluginUpgrade",), ("test_managed.py::test_another_version_takes_over",)),
-        Case(("PluginInstallArgs", "PluginInstallImage"), why=NO_REGISTRY),
+        Case(
+            ("PluginUpgrade", "PluginInstallImage"),
+            ("test_plugin_upgrade.py::test_with_the_state_where_it_is_by_default",
+             "test_managed.py::test_another_version_takes_over"),
+        ),
+        Case(("PluginInstallArgs",), ("test_plugin_upgrade.py::test_with_the_state_elsewhere",)),
         Case(("PluginMetricsCollector",), why="is about another kind of plugin"),
     ),
     "integration/plugin": (
@@ -63,8 +66,11 @@ SUITES = {
              "test_plugin_crash.py::test_writes_go_on_without_pyvol"),
         ),
         Case(("volumes: PluginWithDevMounts",), ("test_managed_rights.py::test_without_it_something_breaks",)),
-        Case(("common: PluginInstall", "common: PluginBackCompatMediaTypes"), why=NO_REGISTRY),
-        Case(("common: PluginInvalidJSON", "common: PluginsWithRuntimes"), why=ENGINES_OWN),
+        Case(("common: PluginInstall",), ("test_plugin_upgrade.py::test_with_the_state_where_it_is_by_default",)),
+        Case(
+            ("common: PluginBackCompatMediaTypes", "common: PluginInvalidJSON", "common: PluginsWithRuntimes"),
+            why=ENGINES_OWN,
+        ),
     ),
     "integration-cli/docker_cli_swarm_unix_test.go": (
         Case(("SwarmVolumePlugin",), ("test_swarm_volume.py::test_a_service_keeps_its_volume",)),

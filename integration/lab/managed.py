@@ -16,7 +16,7 @@ from integration.lab import unixhttp
 from integration.lab.daemon import Daemon
 from integration.lab.deadline import wait_for
 from integration.lab.machine import CGROUPS
-from integration.lab.namespace import Namespace
+from integration.lab.namespace import CommandFailed, Namespace
 from integration.lab.plugin import SOCKETS
 
 TAG = "latest"
@@ -120,8 +120,19 @@ class ManagedPlugin:
         if not self.ident:
             self.install()
         if self._docker("plugin", "inspect", "--format", "{{.Enabled}}", self.name) == "false":
-            self._docker("plugin", "enable", self.name, timeout_s=timeout_s * attempts)
+            self.enable(timeout_s * attempts)
         wait_for(f"{self.name} answers", lambda: self.runs() and self.answers(), timeout_s * attempts)
+
+    def enable(self, timeout_s: float = 60.0, attempts: int = 3) -> None:
+        """The engine has started it. It gives up after ten seconds without a socket, which a busy machine can need."""
+        for left in reversed(range(attempts)):
+            try:
+                self._docker("plugin", "enable", self.name, timeout_s=timeout_s)
+            except CommandFailed as error:
+                if not left or "dial unix" not in error.stderr:
+                    raise
+            else:
+                return
 
     def signal(self, number: signal.Signals) -> None:
         """Its first process was sent the signal."""
