@@ -62,7 +62,7 @@ site: ## The documents as a site: build/site/index.html
 lint: ## Style and types only; `make test` has them too
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
-	.venv/bin/mypy pluginkit netplugin volplugin
+	.venv/bin/mypy pluginkit netplugin volplugin console
 
 format: ## Put the code in form
 	.venv/bin/ruff check --fix .

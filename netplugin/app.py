@@ -45,6 +45,7 @@ from netplugin.kernel.overlay.probes import ProbeRelays
 from netplugin.kernel.overlay.underlay import mtu_of
 from netplugin.kernel.overlay.vxlan import VxlanDevices
 from netplugin.kernel.ports.conntrack import Conntrack
+from netplugin.kernel.ports.flows import tracked
 from netplugin.kernel.ports.held import PortHolder, allow_many
 from netplugin.kernel.probe import HostProbe, families_of_kernel, iptables_is_legacy
 from netplugin.kernel.routes import HostNetworks
@@ -204,7 +205,7 @@ class Plugin:
         self._prober = Prober(self._netlink)
         self.ways = WayKeeper(self._store, self._prober, vxlans.compute_checksums_in_software)
         collect = self.forgotten.collect
-        self._admin = AdminDriver(self._store, firewall, self._put_right, collect, self.ways)
+        self._admin = AdminDriver(self._store, firewall, self._put_right, collect, self.ways, tracked)
         self.reconcile()
         methods = (*self._driver.methods(self.forgotten.lost), *ipam.methods())
         if self._agent is not None:

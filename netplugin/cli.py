@@ -12,6 +12,7 @@ from netplugin.admin import cli as admin
 from netplugin.capture.cli import capture
 from netplugin.cluster.cli import app as cluster_app
 from netplugin.conform.cli import conform
+from netplugin.console.cli import console
 from netplugin.mirror.cli import mirror
 from netplugin.overlay.cli import app as network_app
 from netplugin.publish.cli import app as publish_app
@@ -30,6 +31,7 @@ app.add_typer(network_app, name="network")
 app.add_typer(publish_app, name="publish")
 app.command()(capture)
 app.command()(conform)
+app.command()(console)
 app.command()(mirror)
 app.command()(top)
 add_install_commands(app, "pynet", "netplugin")

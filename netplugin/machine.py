@@ -52,6 +52,25 @@ class Count:
     tx_dropped: int
 
 
+@dataclass(frozen=True)
+class Flow:
+    """A connection that the kernel tracks. to: where its packets go once they are translated.
+
+    state: of a TCP connection, else whether anything came back. packets, bytes: both ways; None: they are not counted.
+    """
+
+    protocol: str
+    source: Address
+    source_port: int
+    destination: Address
+    destination_port: int
+    to: Address
+    to_port: int
+    state: str
+    packets: int | None
+    bytes: int | None
+
+
 class Probe(Protocol):
     """What the verbs ask of the machine before they decide."""
 

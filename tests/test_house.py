@@ -22,7 +22,9 @@ import pytest
 from pluginkit import errors
 
 ROOT = Path(__file__).parents[1]
-PRODUCT = tuple(name for name in ("pluginkit", "netplugin", "volplugin", "runtime") if (ROOT / name).is_dir())
+PRODUCT = tuple(
+    name for name in ("pluginkit", "netplugin", "volplugin", "runtime", "console") if (ROOT / name).is_dir()
+)
 MAX_LINES = 400
 MAX_MEDIAN_LINES = 170
 MAX_MODULES = 14
@@ -49,9 +51,14 @@ KERNELS = ("netplugin.kernel", "volplugin.kernel")
 PURE = ("plan", "firewall", "capacity", "resources", "records", "options")
 
 NEVER = (
-    Never("pluginkit/*", ("netplugin", "volplugin", "runtime"), "what is shared knows nothing of networks or volumes"),
+    Never(
+        "pluginkit/*",
+        ("netplugin", "volplugin", "runtime", "console"),
+        "what is shared knows nothing of networks or volumes",
+    ),
     Never("netplugin/*", ("volplugin", "runtime"), "the two plugins are installed and run apart"),
     Never("volplugin/*", ("netplugin", "runtime"), "the two plugins are installed and run apart"),
+    Never("console/*", ("netplugin", "volplugin", "runtime"), "it knows what the plugins' sockets say, and no more"),
     Never("runtime/*", PRODUCT[:3], "one misreading of the protocol cannot pass on both sides"),
     Never("integration/*", PRODUCT, "the same tests are for every engine and every plugin"),
     Never("*/kernel/*", ("pluginkit.store", "pluginkit.locks", "flask"), "the kernel is asked, nothing is remembered"),
@@ -70,7 +77,9 @@ ONLY = (
         "system calls by hand are reviewed by hand; the listener takes a flock, conform tries them",
     ),
     Only(("subprocess",), ("pluginkit/command.py", "runtime/process.py"), "argv only, a time limit, the C locale"),
-    Only(("flask", "werkzeug", "gunicorn"), ("pluginkit/*", "runtime/*"), "HTTP ends where the verbs begin"),
+    Only(
+        ("flask", "werkzeug", "gunicorn"), ("pluginkit/*", "runtime/*", "console/*"), "HTTP ends where the verbs begin"
+    ),
     Only(("typer",), ("*/cli.py", "*/__main__.py"), "the command line is the only one that speaks to a terminal"),
     Only(
         KERNELS,

@@ -13,9 +13,11 @@ import msgspec
 
 from netplugin.admin import wire
 from netplugin.admin.explain import Packet, explain
+from netplugin.admin.flows import told
 from netplugin.admin.rules import rules
 from netplugin.firewall.backends import BACKENDS, Name
 from netplugin.kinds import ENDPOINTS, NETWORKS, REMOTE_ENDPOINTS, REMOTE_HOSTS
+from netplugin.machine import Flow
 from netplugin.options import NetworkOptions
 from netplugin.overlay.decide import is_alone
 from netplugin.overlay.keeper import WayKeeper
@@ -35,7 +37,7 @@ class AdminDriver:
     """What an administrator sees of a running pynet, and tells it to do.
 
     reconcile: puts the kernel right, and calls `reconciled`. collect: deletes what the engines have forgotten.
-    ways: knows how it is to peers.
+    ways: knows how it is to peers. flows: looks at what the kernel tracks.
     """
 
     def __init__(
@@ -45,12 +47,14 @@ class AdminDriver:
         reconcile: Callable[[], None],
         collect: Callable[[], None],
         ways: WayKeeper,
+        flows: Callable[[], Iterable[Flow]],
     ) -> None:
         self._store = store
         self._firewall = firewall
         self._reconcile = reconcile
         self._collect = collect
         self._ways = ways
+        self._flows = flows
         self._last: ReconcileAnswer | None = None
 
     def methods(self) -> tuple[Method, ...]:
@@ -73,6 +77,15 @@ class AdminDriver:
         """Return how the way to each peer was when it was last tried."""
         infos = (wire.WayInfo(way.peer, way.port, way.state) for way in self._ways.ways)
         return wire.WaysAnswer(self._ways.in_software, tuple(infos))
+
+    def list_flows(self) -> wire.FlowsAnswer:
+        """Return the connections of containers that pass through this host's own stack.
+
+        Not those within one bridge: what it forwards is tracked only where br_netfilter is.
+
+        Raises: KernelError: the kernel does not tell.
+        """
+        return told(self._flows(), (endpoint for _, endpoints in self._records() for endpoint in endpoints))
 
     def explain(self, request: wire.ExplainRequest) -> wire.ExplainAnswer:
         """Return what becomes of a packet.
@@ -139,6 +152,7 @@ METHODS = (
     Method("Rules.List", None, AdminDriver.list_rules),
     Method("Packets.Explain", wire.ExplainRequest, AdminDriver.explain),
     Method("Ways.List", None, AdminDriver.list_ways),
+    Method("Flows.List", None, AdminDriver.list_flows),
     Method("Service.Inspect", None, AdminDriver.inspect_service),
     Method("Service.Reconcile", None, AdminDriver.reconcile),
     Method("Service.Collect", None, AdminDriver.collect),

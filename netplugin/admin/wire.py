@@ -114,6 +114,40 @@ class WaysAnswer:
 
 
 @dataclass(frozen=True)
+class FlowInfo:
+    """A tracked connection of a container. To, ToPort: where its packets go once they are translated.
+
+    State: of a TCP connection, else answered or unanswered. Packets, Bytes: both ways; None: the kernel does not count
+    them (net.netfilter.nf_conntrack_acct). SourceEndpoint, ToEndpoint: the endpoint there, "": none of this host's.
+    """
+
+    Protocol: str
+    Source: str
+    SourcePort: int
+    Destination: str
+    DestinationPort: int
+    To: str
+    ToPort: int
+    State: str
+    Packets: int | None
+    Bytes: int | None
+    SourceEndpoint: str
+    ToEndpoint: str
+
+
+@dataclass(frozen=True)
+class FlowsAnswer:
+    """Flows.List: 500 at most, those that carried most first. More: how many there are besides.
+
+    IsWhole: all that the kernel tracks was looked at, and not the first 50 000 alone.
+    """
+
+    Flows: tuple[FlowInfo, ...]
+    More: int
+    IsWhole: bool
+
+
+@dataclass(frozen=True)
 class ServiceAnswer:
     """Service.Inspect. Unfinished: records whose last move did not come to its end, as KIND ID."""
 

@@ -3,7 +3,7 @@
 import ctypes
 import os
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -12,9 +12,9 @@ from netplugin.kernel.netlink import Netlink
 from tests.network.sandboxes import CLONE_NEWNET, LIBC, Container, enter, lan
 
 
-@pytest.fixture
-def netns() -> Iterator[None]:
-    """The test's thread is in a network namespace of its own, with loopback up, that ends with the test."""
+@contextmanager
+def network_namespace() -> Iterator[None]:
+    """Inside the block this thread is in a network namespace of its own, with loopback up, that ends with it."""
     home = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
     try:
         if LIBC.unshare(CLONE_NEWNET):
@@ -24,6 +24,13 @@ def netns() -> Iterator[None]:
     finally:
         enter(home)
         os.close(home)
+
+
+@pytest.fixture
+def netns() -> Iterator[None]:
+    """The test's thread is in a network namespace of its own, with loopback up, that ends with the test."""
+    with network_namespace():
+        yield
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ import os
 import subprocess
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -58,6 +59,13 @@ def mounted_below(directory: Path) -> list[str]:
 @pytest.fixture
 def mount_namespace(tmp_path: Path) -> Iterator[None]:
     """The test is in a mount namespace of its own, in which nothing is shared. Nothing of it is left at the end."""
+    with mounts_apart(tmp_path):
+        yield
+
+
+@contextmanager
+def mounts_apart(directory: Path) -> Iterator[None]:
+    """Inside the block there is a mount namespace of its own; at its end no loop device is on a file of `directory`."""
     if os.geteuid() != 0:
         pytest.skip("needs root")
     home = os.open("/proc/self/ns/mnt", os.O_RDONLY)
@@ -70,10 +78,10 @@ def mount_namespace(tmp_path: Path) -> Iterator[None]:
         if LIBC.unshare(CLONE_FS) or LIBC.setns(home, CLONE_NEWNS):
             raise OSError(ctypes.get_errno(), "setns")
         os.close(home)
-        for device in attached_below(tmp_path):
+        for device in attached_below(directory):
             # It may be detaching itself just now, for the namespace's end unmounts what the test left.
             subprocess.run(["losetup", "--detach", device], stderr=subprocess.DEVNULL, check=False)
-        until(lambda: attached_below(tmp_path) == [], "the loop devices to be released")
+        until(lambda: attached_below(directory) == [], "the loop devices to be released")
 
 
 class Kernel:

@@ -1,0 +1,1 @@
+"""The command that shows the console: where names and findings come from."""
