@@ -27,7 +27,7 @@ def test_ls_shows_what_docker_shows(host: Host) -> None:
     assert line[:4] == ["v1", "loop", "ext4", "64.0MiB"]
     assert line[-2:] == ["1", "ok"]
     [told] = json.loads(host.docker("volume", "inspect", "v1"))
-    [known] = json.loads(pyvol(host, "inspect", "v1"))
+    [known] = json.loads(pyvol(host, "inspect", "v1", "--json"))
     assert told["Status"] == known["Status"]
 
 
@@ -79,6 +79,8 @@ def test_prune_removes_what_nobody_has_and_nothing_else(host: Host) -> None:
         said = host.run("sh", "-c", f"echo no | {command} {host.drivers.volume} && exit 1; true")
         assert [line.split()[0] for line in said.splitlines()[1:3]] == ["v1", "v5"]
         assert len(host.docker("volume", "ls", "-q").split()) == 6, "nothing is removed without a yes"
+        assert [each["Name"] for each in json.loads(pyvol(host, "prune", *driver, "--json"))] == ["v1", "v5"]
+        assert len(host.docker("volume", "ls", "-q").split()) == 6, "nor without one as JSON"
         said = pyvol(host, "prune", *driver, "--yes")
         assert [line for line in said.splitlines() if line.startswith("removed ")] == ["removed v1", "removed v5"]
         assert host.docker("volume", "ls", "-q").split() == ["elsewhere", "v2", "v3", "v4"]

@@ -59,11 +59,6 @@ def test_mount_options(host: Host) -> None:
     assert "ermission denied" in said
 
 
-def test_a_volume_that_is_read_only_for_everybody(host: Host) -> None:
-    create(host, "v1", "size=32M", "ro=true")
-    assert "Read-only" in host.once("touch /data/file 2>&1; true", *NONE, "-v", "v1:/data")
-
-
 @pytest.mark.parametrize(
     "option",
     ["mkfs_opts=-F", "mkfs_opts=-d /etc", "mount_opts=suid", "mount_opts=compress=zstd", "uid=root", "mode=999"],

@@ -24,7 +24,7 @@ from pluginkit.log import failure
 from pluginkit.reconcile import Aside, Outcome
 from pluginkit.server import Method
 from volplugin.options import Loop, differing, parse_options, shown
-from volplugin.records import Volume, parse_caller_id, parse_name, parse_origin
+from volplugin.records import Attachment, Volume, parse_caller_id, parse_name, parse_origin
 from volplugin.settling.driver import Settling
 from volplugin.upkeep.trash import Trash
 from volplugin.volumes import ATTACHMENT, VOLUME, Volumes, not_found
@@ -108,7 +108,7 @@ class VolumeDriver:
                 self._volumes.check_unprotected(volume, "remove")
                 self._volumes.check_unused(volume, self._engine(), "remove")
                 self._volumes.reach(volume)
-                self._volumes.reconciler.transition(self._volumes.attachments, name, None)
+                self._volumes.attach(name, Attachment())
                 self._trash.expect(volume)
             self._volumes.reconciler.transition(self._volumes.planned, name, None)
             self._volumes.forget(name)

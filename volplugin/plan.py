@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pluginkit.reconcile import Resource
@@ -101,7 +101,7 @@ class Layout:
         """Return what makes the volume's files visible; nothing while nobody has it mounted."""
         if not attachment.mounts:
             return ()
-        mount = self.mount(volume)
+        mount = replace(self.mount(volume), lazy=attachment.lazy)
         if isinstance(mount, Mount) and isinstance(volume.options, Loop):
             return (LoopDevice(mount.path, volume.options.sector), mount)
         return (mount,)

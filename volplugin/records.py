@@ -110,9 +110,13 @@ OWN_CALLER = "pyvol"
 
 @dataclass(frozen=True)
 class Attachment:
-    """Who has a volume mounted, in the order in which they came. The volume is mounted while anybody has it."""
+    """Who has a volume mounted, in the order in which they came. The volume is mounted while anybody has it.
+
+    lazy: when nobody has it any more, it is unmounted although processes use it, which keep what they have open.
+    """
 
     mounts: tuple[MountCount, ...] = ()
+    lazy: bool = False
 
     @property
     def callers(self) -> dict[str, int]:
@@ -128,11 +132,11 @@ class Attachment:
         return frozenset(mount.engine for mount in self.mounts)
 
     def mounted(self, caller_id: str, engine: str) -> Attachment:
-        """Return it with one Mount more."""
+        """Return it with one Mount more, which must not be taken down under whoever uses it."""
         for mount in self.mounts:
             if (mount.caller_id, mount.engine) == (caller_id, engine):
-                return self._with(mount, mount.count + 1)
-        return replace(self, mounts=(*self.mounts, MountCount(caller_id, engine, 1)))
+                return replace(self._with(mount, mount.count + 1), lazy=False)
+        return replace(self, mounts=(*self.mounts, MountCount(caller_id, engine, 1)), lazy=False)
 
     def unmounted(self, caller_id: str, engine: str) -> Attachment:
         """Return it with one Mount less: one of `engine`'s if it has any, or else one that it took over."""

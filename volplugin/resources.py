@@ -175,7 +175,7 @@ class Mount:
     """The filesystem in a backing file, mounted. tree: the directory in its root that is handed out.
 
     options: besides nodev and nosuid, which every mount of ours has. key_source: of the key that the tree is encrypted
-    with, if it is.
+    with, if it is. lazy: it can be taken down while processes use it.
     """
 
     target: Path
@@ -184,6 +184,7 @@ class Mount:
     tree: str
     options: tuple[str, ...] = ()
     key_source: KeySource | None = None
+    lazy: bool = False
 
     @property
     def key(self) -> tuple[str, ...]:
@@ -211,11 +212,12 @@ class SourceDirectory:
 
 @dataclass(frozen=True)
 class BindMount:
-    """A directory of the host, mounted a second time. options: besides nodev and nosuid."""
+    """A directory of the host, mounted a second time. options: besides nodev and nosuid. lazy: see `Mount`."""
 
     target: Path
     source: Path
     options: tuple[str, ...] = ()
+    lazy: bool = False
 
     @property
     def key(self) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 
@@ -128,7 +128,20 @@ class Volumes:
 
     def attach(self, name: str, attachment: Attachment) -> None:
         """Exactly these have the volume, and it is mounted if anybody has it."""
-        self.reconciler.transition(self.attachments, name, attachment if attachment.mounts else None, parent=name)
+        if not attachment.mounts:
+            return self.drop(self.attachments, name)  # Whoever leaves need not find it whole.
+        return self.reconciler.transition(self.attachments, name, attachment, parent=name)
+
+    def detach(self, name: str, *, lazy: bool) -> None:
+        """Nobody has the volume, and it is not mounted. lazy: processes that use it keep what they have open.
+
+        Raises: ExceptionGroup: it is in use, and still mounted.
+        """
+        if lazy and self.is_attached(name):
+            self.store.abandon(ATTACHMENT, name)
+            # Two moves: what is taken down lazily is on record so first. If we die in between, our count is void.
+            self.attach(name, replace(Attachment().mounted(OWN_CALLER, self._own), lazy=True))
+        self.attach(name, Attachment())
 
     @contextmanager
     def busy(self, volume: Volume, what: str, makes: Sequence[str] = ()) -> Iterator[None]:
@@ -169,8 +182,7 @@ class Volumes:
 
     def is_attached(self, name: str) -> bool:
         """Tell whether the volume is mounted for anybody, or still is, or is about to be."""
-        row = self.store.get(ATTACHMENT, name)
-        return row is not None
+        return self.store.get(ATTACHMENT, name) is not None
 
     def is_going(self, kind: Kind[Any], name: str) -> bool:
         """Tell whether a deletion of the record has begun and not ended."""

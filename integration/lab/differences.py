@@ -185,6 +185,18 @@ DIFFERENCES = (
         source="runtime/containers/files.py",
     ),
     Difference(
+        tests=("test_volume_ways_in.py::test_a_part_*",),
+        engine="docker-20.10",
+        reason="`volume-subpath` is new in 26.0",
+        source="https://docs.docker.com/engine/release-notes/26.0/",
+    ),
+    Difference(
+        tests=("test_volume_ways_in.py::test_a_part_*",),
+        engine="pyrun",
+        reason="there is no `volume-subpath`: it is refused",
+        source="runtime/containers/mounts.py",
+    ),
+    Difference(
         tests=("test_volume_calls.py::test_a_driver_that_is_down_is_in_nobodys_way_and_found_when_it_comes",),
         form="managed",
         reason="a managed plugin does not come late: an engine knows those that it has, and starts them itself",

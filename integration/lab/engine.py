@@ -69,6 +69,14 @@ ENGINES = {
 }
 
 
+def newest_cli() -> str:
+    """The full name of a docker CLI that knows more than Debian 12's, for what only newer engines have.
+
+    Raises: LookupError: `scripts/engines` has not fetched it.
+    """
+    return Engine("docker CLI", "docker", (), unpacked="cli-28.5").find("docker")
+
+
 def daemon(engine: Engine, machine: Namespace, cgroup: str) -> Daemon:
     """The engine of one host, not yet started."""
     arguments = [argument.format(root=machine.root, cgroup=cgroup) for argument in engine.arguments]

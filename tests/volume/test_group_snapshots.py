@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -81,6 +82,7 @@ def test_the_service_keeps_a_schedule(service: Service, admin: Administrator) ->
         assert "such as 4h:1d:2w" in admin.error("schedule", "set", "v", "often")
         admin.run("schedule", "set", "v", "4h:1d:2w")
         assert admin.run("schedule", "ls").split() == ["VOLUME", "SCHEDULE", "v", "4h:1d:2w"]
+        assert json.loads(admin.run("schedule", "ls", "--json")) == {"v": "4h:1d:2w"}
         service.process.send_signal(signal.SIGHUP)
         until(lambda: "v@auto-" in admin.run("snapshot", "ls"), "the first one")
         service.kill()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -315,24 +316,36 @@ def test_bind_roots_come_from_the_environment(
         service.kill()
 
 
-def test_more_than_the_disk_is_promised_only_if_the_administrator_says_so(
+def metric(service: Service, name: str) -> float:
+    """What the plugin measures, as of its last check."""
+    connection = UnixConnection(service.socket)
+    connection.request("GET", "/metrics")
+    text = connection.getresponse().read().decode()
+    connection.close()
+    [value] = re.findall(rf"^pyvol_{name} (\S+)$", text, re.MULTILINE)
+    return float(value)
+
+
+def test_more_than_the_disk_is_promised_only_if_the_administrator_says_so_and_is_measured(
     mount_namespace: None, tmp_path: Path
 ) -> None:
-    for policy, status in (("never", 500), ("always", 200)):
-        (tmp_path / policy).mkdir()
-        service = Service(tmp_path / policy, "--overcommit", policy)
-        try:
-            got, answer = service.ask("VolumeDriver.Create", {"Name": "v", "Opts": {"size": "1T"}})
-            assert got == status
-            assert policy == "always" or answer["Err"].startswith("cannot give v 1TiB: the disk has ")
-            connection = UnixConnection(service.socket)
-            connection.request("GET", "/metrics")
-            text = connection.getresponse().read().decode()
-            connection.close()
-            assert "pyvol_disk_available_bytes" in text
-            assert "pyvol_volumes_growth_bytes 0.0" in text
-        finally:
-            service.kill()
+    service = Service(tmp_path, "--overcommit", "never")
+    try:
+        status, answer = service.ask("VolumeDriver.Create", {"Name": "v", "Opts": {"size": "1T"}})
+        assert status == 500
+        assert answer["Err"].startswith("cannot give v 1TiB: the disk has ")
+        assert metric(service, "volumes_growth_bytes") == 0
+    finally:
+        service.kill()
+    service = Service(tmp_path, "--overcommit", "always")
+    try:
+        service.call("Create", Name="v", Opts={"size": "1T"})
+        service.process.send_signal(signal.SIGHUP)
+        until(lambda: "volumes may still grow by" in service.log(), "a check that tells")
+        growth, available = (metric(service, name) for name in ("volumes_growth_bytes", "disk_available_bytes"))
+        assert (1 << 40) - service.status("v")["allocated_bytes"] == growth > available > 0
+    finally:
+        service.kill()
 
 
 def test_the_command_line_explains_itself() -> None:

@@ -71,6 +71,21 @@ def test_a_full_disk(service: Service) -> None:
     in_order(service)
 
 
+def test_a_second_plugin_is_refused_and_the_first_does_not_notice(service: Service, tmp_path: Path) -> None:
+    (tmp_path / "same").symlink_to(service.state_dir)
+    for state_dir in (service.state_dir, tmp_path / "same"):
+        argv = serve_argv("pyvol", tmp_path / "second.sock", state_dir)
+        second = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
+        assert second.returncode == 1
+        [line] = second.stderr.splitlines()
+        assert f"cannot use the state directory {service.state_dir}: another process serves from it" in line
+    assert not (tmp_path / "second.sock").exists()
+    place = Path(service.call("Path", Name="v")["Mountpoint"])
+    assert (place / "file").read_text() == "kept"
+    service.call("Unmount", Name="v", ID="c1")
+    in_order(service)
+
+
 def test_it_does_not_start_where_it_cannot_write(service: Service) -> None:
     service.call("Unmount", Name="v", ID="c1")
     service.kill()

@@ -72,6 +72,7 @@ def list_volumes(json: Json = False, state_dir: StateDir = DEFAULT_STATE_DIR) ->
 
 def inspect(
     names: Annotated[list[str], typer.Argument(metavar="VOLUME...", help="Names of volumes.")],
+    json: Annotated[bool, typer.Option("--json", help="Print JSON, as it does without.")] = True,  # noqa: ARG001
     state_dir: StateDir = DEFAULT_STATE_DIR,
 ) -> None:
     """Print everything that is known of volumes, as JSON."""
@@ -125,6 +126,9 @@ def prune(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     driver: Annotated[str, typer.Option(help="Driver's name, as the engine spells it: pyvol:latest.")] = "pyvol",
     socket: Annotated[Path, typer.Option("--engine", help="Unix socket of the engine.")] = Path("/run/docker.sock"),
+    json: Annotated[
+        bool, typer.Option("--json", help="Print them as JSON; without --yes nothing is asked or removed.")
+    ] = False,
     state_dir: StateDir = DEFAULT_STATE_DIR,
 ) -> None:
     """Remove the volumes that no container of the engine has, and that are neither protected nor have snapshots."""
@@ -132,17 +136,22 @@ def prune(
         names = engine.unused(socket, driver)
     known = ask(state_dir, "Volumes.Inspect", InspectRequest(), InspectAnswer).Volumes
     doomed = [volume for volume in known if volume.Name in names and present.is_prunable(volume)]
-    if not doomed:
+    if json:
+        typer.echo(as_json(doomed))
+    elif not doomed:
         typer.echo("No volume is unused.")
+    else:
+        typer.echo(present.table(doomed))
+        if not yes:
+            typer.confirm("Remove these volumes with all that is in them?", abort=True)
+    if json and not yes:
         return
-    typer.echo(present.table(doomed))
-    if not yes:
-        typer.confirm("Remove these volumes with all that is in them?", abort=True)
     # One that got a container meanwhile is refused by the engine, and ends this.
     for volume in doomed:
         with told_in_one_line("pyvol"):
             engine.remove(socket, volume.Name)
-        typer.echo(f"removed {volume.Name}")
+        if not json:
+            typer.echo(f"removed {volume.Name}")
 
 
 def create_snapshot(

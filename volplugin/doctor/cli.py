@@ -12,7 +12,7 @@ import typer
 from pluginkit import admin
 from pluginkit.doctor.cli import Fix, ask_engines, run
 from pluginkit.errors import PluginError
-from volplugin.admin.cli import DEFAULT_STATE_DIR, Json, StateDir, ask
+from volplugin.admin.cli import DEFAULT_STATE_DIR, Json, Name, StateDir, ask
 
 if TYPE_CHECKING:
     from pluginkit.doctor.findings import Finding
@@ -30,6 +30,21 @@ _PAUSE_S = 5.0
 def add_commands(app: typer.Typer) -> None:
     """The command line has this command."""
     app.command("doctor")(doctor)
+    app.command("detach")(detach)
+
+
+def detach(
+    name: Name,
+    force: Annotated[
+        bool, typer.Option("--force", help="Also while processes use it: they keep what they have open.")
+    ] = False,
+    state_dir: StateDir = DEFAULT_STATE_DIR,
+) -> None:
+    """Unmount a volume that no container has any more, which was busy when the last one ended."""
+    from volplugin.doctor.wire import DetachRequest
+
+    ask(state_dir, "Volumes.Detach", DetachRequest(name, {}, force), dict)
+    typer.echo(name)
 
 
 def doctor(

@@ -16,7 +16,7 @@ from pluginkit.reconcile import Outcome
 from pluginkit.server import Method, bound
 from volplugin.doctor.wire import DetachRequest, HealRequest, ServiceAnswer, VolumeFacts
 from volplugin.options import Loop
-from volplugin.records import Attachment, Volume, parse_name
+from volplugin.records import Volume, parse_name
 from volplugin.resources import KeySource, Mount
 from volplugin.upkeep.trash import Trash
 from volplugin.volumes import ALL, POOL, SNAPSHOT, TRASH, VOLUME, Volumes, not_found
@@ -124,17 +124,27 @@ class DoctorDriver:
     def detach(self, request: DetachRequest) -> None:
         """Nobody has the volume, and it is not mounted.
 
-        Raises: NotFound; Conflict: others have it than were seen, or somebody has it mounted: it is as it was.
+        Raises: NotFound; Conflict: others have it than were seen, or a container has it mounted: it is as it was;
+        ExceptionGroup: a process uses it, and that is not to be passed over.
         """
         name = parse_name(request.Name)
         with self._locks.hold(name), self._volumes.remembering(name):
-            _, mount = self._loop(name)
-            if self._volumes.attachment(name).callers != request.Mounts:
-                raise Conflict(f"cannot detach {name}: others have it by now; look again")
+            volume = self._volumes.known(name)
+            if volume is None:
+                raise not_found(name)
             self._volumes.underway.check_idle("detach", name)
-            if holders := self._volumes.usage.holders(mount):
+            callers = self._volumes.attachment(name).callers
+            if callers != request.Mounts:
+                have = "; ".join(f"caller {caller_id}" for caller_id in callers) or "nobody"
+                raise Conflict(
+                    f"cannot detach {name}: it is mounted for {have}; end the containers, or if they are gone: pyvol"
+                    " doctor --fix"
+                )
+            mount = self._volumes.layout.mount(volume)
+            # A directory of the host is in use by others who never heard of us.
+            if isinstance(mount, Mount) and (holders := self._volumes.usage.holders(mount)):
                 raise Conflict(f"cannot detach {name}: it is in use: {'; '.join(holders)}")
-            self._volumes.attach(name, Attachment())
+            self._volumes.detach(name, lazy=request.Force)
 
     def thaw(self, request: HealRequest) -> None:
         """Who writes to the volume does not wait any more. Raises: NotFound; Conflict: a copy is made of it."""

@@ -57,10 +57,11 @@ class ServiceAnswer:
 
 @dataclass(frozen=True)
 class DetachRequest:
-    """Volumes.Detach. Mounts: those that it has, as they were seen."""
+    """Volumes.Detach. Mounts: those that it has, as they were seen. Force: also if processes use it."""
 
     Name: str
     Mounts: dict[str, int]
+    Force: bool = False
 
 
 @dataclass(frozen=True)

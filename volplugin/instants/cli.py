@@ -7,8 +7,8 @@ from typing import Annotated
 import typer
 
 from pluginkit import admin
-from pluginkit.cli import columns, told_in_one_line
-from volplugin.admin.cli import DEFAULT_STATE_DIR, Name, StateDir
+from pluginkit.cli import as_json, columns, told_in_one_line
+from volplugin.admin.cli import DEFAULT_STATE_DIR, Json, Name, StateDir
 from volplugin.admin.wire import InspectAnswer, InspectRequest
 from volplugin.instants.wire import ScheduleRequest
 
@@ -43,9 +43,9 @@ def remove_schedule(name: Name, state_dir: StateDir = DEFAULT_STATE_DIR) -> None
     typer.echo(name)
 
 
-def list_schedules(state_dir: StateDir = DEFAULT_STATE_DIR) -> None:
+def list_schedules(json: Json = False, state_dir: StateDir = DEFAULT_STATE_DIR) -> None:
     """List the volumes that have a schedule."""
     with told_in_one_line("pyvol"):
         volumes = admin.call("pyvol", state_dir, "Volumes.Inspect", InspectRequest(), InspectAnswer).Volumes
     rows = [(volume.Name, volume.Status["schedule"]) for volume in volumes if "schedule" in volume.Status]
-    typer.echo(columns([("VOLUME", "SCHEDULE"), *rows]))
+    typer.echo(as_json(dict(rows)) if json else columns([("VOLUME", "SCHEDULE"), *rows]))

@@ -59,6 +59,12 @@ def device_id(number: int) -> str:
     return f"{_MAJOR}:{number}"
 
 
+def number(device: str) -> int | None:
+    """Return the number of the loop device that mountinfo spells so, or None if it is another device."""
+    major, _, minor = device.partition(":")
+    return int(minor) if major == str(_MAJOR) else None
+
+
 def device_number(number: int) -> int:
     """Return the device's number, as in st_dev."""
     return os.makedev(_MAJOR, number)

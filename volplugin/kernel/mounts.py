@@ -74,9 +74,9 @@ class Mounts:
     def remove(self, want: Mount | BindMount | MountPoint) -> None:
         """Nothing is mounted at the mount point, in any mount namespace, and it is gone.
 
-        Raises: KernelError: it is in use, by whom the message tells; it is still mounted then.
+        Raises: KernelError: it is in use, by whom the message tells; it is still mounted then. Not if it is lazy.
         """
-        self._unmount_all(want.target)
+        self._unmount_all(want.target, lazy=not isinstance(want, MountPoint) and want.lazy)
         try:
             want.target.rmdir()
         except FileNotFoundError:
@@ -109,6 +109,10 @@ class Mounts:
                     fscrypt.unlock(tree, key)
             _grow(want, number)
             return
+        if mounted and (lost := loopctl.number(mounted.device)) is not None:
+            # Its user would go on with one, and who comes now begin with the other.
+            hint = f"its file was deleted or replaced while it is in use, as /dev/loop{lost}; 'pyvol doctor' tells more"
+            raise KernelError("mount", str(want.path), errno.ESTALE, hint)
         with self._key(want) as key:
             self._prepare(want.target)
             _mount(want, number)
@@ -140,12 +144,14 @@ class Mounts:
         with refused("make the mount point", target):
             target.mkdir(mode=0o700, parents=True, exist_ok=True)
 
-    def _unmount_all(self, target: Path) -> None:
+    def _unmount_all(self, target: Path, *, lazy: bool = False) -> None:
         while mounted := self._table.at(target):
             try:
-                unmount(target)
+                unmount(target, lazy=lazy)
             except OSError as exc:
                 hint = "; ".join(mountinfo.users(mounted)) if exc.errno == errno.EBUSY else ""
+                if hint and target.parent == self._roots[0]:
+                    hint += f"; end that, or: pyvol detach --force {target.name}"
                 raise KernelError("unmount", str(target), exc.errno or 0, hint) from exc
 
 

@@ -19,6 +19,7 @@ _MS_NODEV = 0x4
 _MS_FLAGS = {"ro": 0x1, "noexec": 0x8, "noatime": 0x400}
 _MS_REC = 0x4000
 _MS_PRIVATE = 0x40000
+_MNT_DETACH = 0x2
 _UMOUNT_NOFOLLOW = 0x8
 _CLONE_FS = 0x200
 _CLONE_NEWNS = 0x20000
@@ -113,9 +114,9 @@ def return_to(namespace: int) -> None:
     _checked(_libc.setns(namespace, _CLONE_NEWNS))
 
 
-def unmount(target: Path) -> None:
-    """The topmost mount at `target` is gone."""
-    _checked(_libc.umount2(os.fsencode(target), _UMOUNT_NOFOLLOW))
+def unmount(target: Path, *, lazy: bool = False) -> None:
+    """The topmost mount at `target` is gone. lazy: whoever uses it keeps it, where nobody else can reach it."""
+    _checked(_libc.umount2(os.fsencode(target), _UMOUNT_NOFOLLOW | (_MNT_DETACH if lazy else 0)))
 
 
 def open_beneath(directory: int, path: str, flags: int = os.O_PATH | os.O_DIRECTORY) -> int:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+from pluginkit.errors import KernelError
 from volplugin.kernel import backing, loopctl, mountinfo, resizing
 from volplugin.kernel.copies import copying
 from volplugin.kernel.disks import check_there, is_lost
@@ -51,12 +53,14 @@ class Usage:
                     found["inodes"] = visible.f_files
                     found["inodes_available"] = visible.f_favail
                 number = self._devices.find(mount.path)
-                if number is not None:
-                    found["direct_io"] = loopctl.is_direct(number)
-                    # The others grow while they are mounted, and what they write of it is not on the device at once.
-                    if mount.fs == "ext4":
-                        short = resizing.is_short(loopctl.node(number), mount.fs, loopctl.size_bytes(number))
-                        found |= {"grows_at_next_mount": True} if short else {}
+                if number is None:
+                    hint = "what is in use is another file, deleted or replaced since; 'pyvol doctor' tells more"
+                    raise KernelError("look at", str(mount.path), errno.ESTALE, hint)
+                found["direct_io"] = loopctl.is_direct(number)
+                # The others grow while they are mounted, and what they write of it is not on the device at once.
+                if mount.fs == "ext4":
+                    short = resizing.is_short(loopctl.node(number), mount.fs, loopctl.size_bytes(number))
+                    found |= {"grows_at_next_mount": True} if short else {}
         return found
 
     def is_there(self, disk: Path) -> bool:
