@@ -20,12 +20,15 @@ def test_a_second_plugin_is_refused_and_the_first_does_not_notice(netns: None, t
         engine = Engine(lambda path, body: first.ask(path[1:], json.loads(body)))
         engine.create_network()
         links = command("ip", "-brief", "link")
-        argv = serve_argv("pynet", tmp_path / "second.sock", first.state_dir)
-        env = os.environ | ALONE
-        second = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False, env=env)
-        assert second.returncode == 1
-        [line] = second.stderr.splitlines()
-        assert f"cannot use the state directory {first.state_dir}: another process serves from it" in line
+        taken = f"cannot use the state directory {first.state_dir}: another process serves from it"
+        # In a network namespace of its own it has but the state directory in common.
+        for place, said in (((), "another pynet serves this network namespace"), (("unshare", "--net"), taken)):
+            argv = [*place, *serve_argv("pynet", tmp_path / "second.sock", first.state_dir)]
+            env = os.environ | ALONE
+            second = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False, env=env)
+            assert second.returncode == 1
+            [line] = second.stderr.splitlines()
+            assert said in line
         assert not (tmp_path / "second.sock").exists()
         assert command("ip", "-brief", "link") == links
         engine.ok("DeleteNetwork", NetworkID=NETWORK_ID)

@@ -37,7 +37,7 @@ def test_a_volume_in_a_file() -> None:
 def test_an_encrypted_volume_knows_where_its_key_is_and_no_more() -> None:
     volume = Volume("v", Loop(size=1 << 30, fs="ext4", encrypt=True, key_file="/keys/v"), CREATED)
     mount = LAYOUT.mount(volume)
-    assert repr(mount).endswith("key_source=KeySource(path=PosixPath('/keys/v'), command=()))")
+    assert repr(mount).endswith("key_source=KeySource(path=PosixPath('/keys/v'), command=()), lazy=False)")
     [_, filesystem] = LAYOUT.plan_volume(volume, None)
     assert repr(filesystem).endswith("key_source=KeySource(path=PosixPath('/keys/v'), command=()))")
     volume = Volume("v", Loop(size=1 << 30, fs="ext4", encrypt=True, key_cmd=("/keys/get", "v")), CREATED)
@@ -55,7 +55,7 @@ def test_a_volume_in_a_file_that_is_mounted() -> None:
         "LoopDevice(path=('/s/volumes/v/image.ext4'), sector=512)",
         (
             "Mount(target=('/s/mnt/v'), path=('/s/volumes/v/image.ext4'), fs='ext4', tree='_data', options=(),"
-            " key_source=None)"
+            " key_source=None, lazy=False)"
         ),
     ]
     assert LAYOUT.mountpoint(LOOP) == "/s/mnt/v/_data"
@@ -66,7 +66,7 @@ def test_a_bound_directory() -> None:
         "SourceDirectory(path=('/srv/b'), may_create=False, with_parents=False, owner=Owner(uid=0, gid=0, mode=493))"
     ]
     assert text(LAYOUT.plan_attachment(MOUNTED, BIND)) == [
-        "BindMount(target=('/s/mnt/b'), source=('/srv/b'), options=())"
+        "BindMount(target=('/s/mnt/b'), source=('/srv/b'), options=(), lazy=False)"
     ]
     assert LAYOUT.mountpoint(BIND) == "/s/mnt/b"
 

@@ -341,7 +341,7 @@ def test_more_than_the_disk_is_promised_only_if_the_administrator_says_so_and_is
     try:
         service.call("Create", Name="v", Opts={"size": "1T"})
         service.process.send_signal(signal.SIGHUP)
-        until(lambda: "volumes may still grow by" in service.log(), "a check that tells")
+        until(lambda: "bytes, and the disk has" in service.log(), "a check that tells")
         growth, available = (metric(service, name) for name in ("volumes_growth_bytes", "disk_available_bytes"))
         assert (1 << 40) - service.status("v")["allocated_bytes"] == growth > available > 0
     finally:
