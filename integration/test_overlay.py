@@ -262,3 +262,17 @@ def test_what_the_user_is_told(hosts: Hosts) -> None:
     assert "names nobody but this host" in refused("name=blue", f"peers={host.address}")
     wide = ("name=blue", f"peers={hosts[1].address}", "com.docker.network.driver.mtu=1500")
     assert "leaves 1450" in refused(*wide)
+
+
+def test_a_host_that_is_alone_has_one_network_of_a_name_and_no_shared_pool(hosts: Hosts) -> None:
+    host = hosts[0]
+    driver = host.drivers.network
+    words = ("network", "create", "-d", driver, "-o", "type=overlay", "-o", "name=blue")
+    shared = host.docker_error(*words, "--ipam-driver", driver, "--ipam-opt", "name=blue", "blue")
+    assert "pynet runs without a cluster; set PYNET_CLUSTER=etcd://HOST, or leave --ipam-opt name out" in shared
+    host.docker(*words, "--subnet", "10.61.0.0/24", "blue")
+    # In a cluster they would be one, and one of them would get lost.
+    another = host.docker_error(*words, "--subnet", "10.62.0.0/24", "-o", "vni=78", "green")
+    assert "has the name blue; choose another -o name" in another
+    host.docker("network", "rm", "blue")
+    host.docker(*words, "--subnet", "10.62.0.0/24", "-o", "vni=78", "green")

@@ -65,7 +65,8 @@ class NetworkDriver:
         self._locks = Locks()
         self._scope = scope
         self._swarm = SwarmDriver(store, self._reconciler, self._locks, self._plans, probe.way_to, mtu_of)
-        self._cluster: Cluster = self._swarm if scope == "global" else Alone(probe.default_mtu)
+        alone = Alone(partial(store.rows, NETWORKS), probe.default_mtu)
+        self._cluster: Cluster = self._swarm if scope == "global" else alone
 
     def take_part(
         self, directory: Directory, addresses: Addresses, names: Callable[[], bool] = lambda: False

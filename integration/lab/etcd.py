@@ -52,6 +52,13 @@ class EtcdCluster:
         endpoints = ",".join(f"http://127.0.0.1:{port}" for port in running)
         return self.machine.run("env", "ETCDCTL_API=3", "etcdctl", f"--endpoints={endpoints}", *words)
 
+    def put(self, entries: dict[str, str]) -> None:
+        """The keys have these values, all since one moment."""
+        puts = "".join(f"put {key} {json.dumps(value)}\n" for key, value in entries.items())
+        port = next(port for name, port in CLIENTS.items() if self.members[name].runs())
+        words = ("env", "ETCDCTL_API=3", "etcdctl", f"--endpoints=http://127.0.0.1:{port}", "txn")
+        self.machine.run(*words, stdin=f"\n{puts}\n\n")
+
     def revision(self) -> str:
         """The number of the last change."""
         answers = json.loads(self.ctl("endpoint", "status", "--write-out=json"))

@@ -112,6 +112,14 @@ class Directory:
                 changes = [Put(found.key, wire.encode(value)), Put(taken, name.encode()), self._membership(network)]
                 if self.write([Is(found.key, 0), Is(taken, 0), *unshared], changes):
                     return self._decided(network, value)
+        asked = network.overlay.vni if network.overlay is not None else network.options.vni
+        if asked is not None:
+            port = network.options.vxlan_port
+            holder = self.etcd.get(keys.vni_key(asked, port)).value.decode() or "another network"
+            raise Conflict(
+                f"cannot create network {name}: VNI {asked} on UDP port {port} is in the cluster that of {holder};"
+                " choose another -o vni, or leave it out"
+            )
         raise Exhausted(f"cannot create network {name}: the VNIs that were tried are taken; choose one with -o vni")
 
     def placed(self, network: Network) -> Network:

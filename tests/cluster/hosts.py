@@ -95,8 +95,12 @@ class Host(NetworkWorld):
         for switch in SWITCHES:
             kernels[switch] = machine.Unlisted(kernels[switch])
         self.driver = pynet.NetworkDriver(self.store, kernels, self.backend, probe=self, flows=self, announcer=self)
-        self.line = Line(self._port)
         self.ipam = IpamDriver(self.store, host=self)
+        self.take_part()
+
+    def take_part(self):
+        """It comes into the cluster, and answers."""
+        self.line = Line(self._port)
         directory = Directory(self.line, f"h{self.number}", f"host-{self.number}", self.vtep, 1500, self.way_to)
         self.agent, self.names = self.driver.take_part(directory, self.ipam.share(SharedPools(directory)))
         self.serve((*self.driver.methods(), *self.ipam.methods()))
@@ -108,9 +112,13 @@ class Host(NetworkWorld):
 
     def kill(self):
         """The process is gone; containers and kernel go on."""
+        self.part()
+        self.store.close()
+
+    def part(self):
+        """Nothing goes from here to the cluster any more, nor from there to here."""
         self.line.cut()
         self.agent.close()
-        self.store.close()
 
     def restart(self):
         """Killed and started again."""
@@ -131,10 +139,14 @@ class Host(NetworkWorld):
             raise Refused(content["Err"])
         return content
 
-    def create(self, name, subnet="", gateway="", v6=False, aux=()):
+    def pool_options(self, name):
+        """What `--ipam-opt` says for the network."""
+        return {"name": name}
+
+    def create(self, name, subnet="", gateway="", v6=False, aux=(), **options):
         """`docker network create` of an overlay with addresses of the cluster; return its subnet and gateway."""
-        options = {"name": name}
-        pool = self.verb("IpamDriver.RequestPool", AddressSpace="pylocal", Pool=subnet, Options=options, V6=v6)
+        asked = {"AddressSpace": "pylocal", "Pool": subnet, "Options": self.pool_options(name), "V6": v6}
+        pool = self.verb("IpamDriver.RequestPool", **asked)
         taken = []
 
         def ask(address, **options):
@@ -153,7 +165,7 @@ class Host(NetworkWorld):
             self.verb(
                 "NetworkDriver.CreateNetwork",
                 NetworkID=network_id,
-                Options={"com.docker.network.generic": {"type": "overlay", "name": name}},
+                Options={"com.docker.network.generic": {"type": "overlay", "name": name, **options}},
                 IPv4Data=[] if v6 else data,
                 IPv6Data=data if v6 else [],
             )

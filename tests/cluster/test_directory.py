@@ -16,7 +16,7 @@ from netplugin.options import NetworkOptions
 from netplugin.overlay.decide import derived_vni
 from netplugin.records import Endpoint, Overlay
 from pluginkit import wire
-from pluginkit.errors import BadRequest, Conflict, Exhausted, Unavailable
+from pluginkit.errors import BadRequest, Conflict, Unavailable
 from tests.network.samples import SUBNET4, network
 
 BLUE = network(dual=True, options=NetworkOptions(type="overlay", name="blue"))
@@ -77,7 +77,7 @@ def test_a_vni_that_another_network_has_is_passed_over(one, etcd):
     etcd.transact([], [Put(keys.vni_key(derived_vni("blue"), 14789), b"green")])
     assert one.join(BLUE).overlay.vni == derived_vni("blue") + 1
     wanted = replace(BLUE, options=replace(BLUE.options, name="red", vni=derived_vni("blue")))
-    with pytest.raises(Exhausted, match="choose one with -o vni"):
+    with pytest.raises(Conflict, match="is in the cluster that of green; choose another -o vni"):
         one.join(wanted)
 
 

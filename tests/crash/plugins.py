@@ -106,13 +106,21 @@ def network_needs(resource: Resource) -> Iterable[Key]:
 
 
 class NetworkKernel(FakeKernel):
-    """A fake kernel with this much of pynet's in it: a host port has one owner, and a switch is never thrown back."""
+    """A fake kernel with this much of pynet's in it.
+
+    A host port has one owner, a VNI on a UDP port one device, and a switch is never thrown back.
+    """
 
     def ensure(self, want: Resource) -> None:
         if isinstance(want, HostPorts):
             for have in self.objects.values():
                 if isinstance(have, HostPorts) and have.owner != want.owner and overlap(have, want):
                     raise Conflict(f"cannot publish port {want.port}: port is already allocated", holder=have.owner)
+        if isinstance(want, Vxlan):
+            for have in self.objects.values():
+                is_other = isinstance(have, Vxlan) and have.name != want.name
+                if is_other and (have.vni, have.port) == (want.vni, want.port):
+                    raise Conflict(f"cannot create VXLAN device: VNI {want.vni} is another network's on this host")
         super().ensure(want)
 
     def remove(self, want: Resource) -> None:

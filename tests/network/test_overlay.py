@@ -38,9 +38,8 @@ def decided(*peers, adopted=False, ciphers=frozenset(), **options):
     def way_to(address):
         return WAYS.get(str(address))
 
-    return decide(
-        overlay(*peers, **options), way_to, Alone(lambda: 1500).join, adopted=adopted, ciphers=lambda: ciphers
-    )
+    join = Alone(lambda: (), lambda: 1500).join
+    return decide(overlay(*peers, **options), way_to, join, adopted=adopted, ciphers=lambda: ciphers)
 
 
 def parsed(**generic):
