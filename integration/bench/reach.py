@@ -1,16 +1,15 @@
 """How soon an endpoint that was added to a network answers the containers of other hosts."""
 
+import json
 import statistics
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from ipaddress import IPv4Interface, ip_address
+from ipaddress import ip_address
 
 from integration.lab.deadline import wait_for
 from integration.lab.etcd import EtcdCluster
 from integration.lab.host import Host
-from netplugin.cluster import keys
-from pluginkit import wire
 
 # etcd takes 128 operations in one transaction.
 AT_ONCE = 100
@@ -72,6 +71,8 @@ class Reach:
 
 
 def _elsewhere(number: int) -> tuple[str, str]:
+    """Return key and value of an endpoint as they stand in etcd; docs/overlay.md has the table."""
+    host, vtep = ELSEWHERE
     mac = "02:43:" + number.to_bytes(4, "big").hex(":")
-    value = keys.EndpointValue(*ELSEWHERE, mac, IPv4Interface((FIRST + number, 16)), None)
-    return keys.endpoint_key("bench", f"{number:064x}"), wire.encode(value).decode()
+    value = {"host": host, "vtep": vtep, "mac": mac, "address4": f"{FIRST + number}/16", "address6": None, "schema": 1}
+    return f"/pynet/v1/at/bench/endpoint/{number:064x}", json.dumps(value)
