@@ -24,12 +24,12 @@ SHOWN = (
 )
 
 
-def up(host: Host) -> str:
-    return host.machine.run(str(SCRIPTS / "up"), env=environment(host), timeout_s=120)
+def up(host: Host, **variables: str) -> str:
+    return host.machine.run(str(SCRIPTS / "up"), env={**environment(host), **variables}, timeout_s=120)
 
 
-def down(host: Host, *options: str) -> str:
-    return host.machine.run(str(SCRIPTS / "down"), *options, env=environment(host), timeout_s=120)
+def down(host: Host, *options: str, **variables: str) -> str:
+    return host.machine.run(str(SCRIPTS / "down"), *options, env={**environment(host), **variables}, timeout_s=120)
 
 
 def environment(host: Host) -> dict[str, str]:
@@ -121,6 +121,22 @@ def test_what_is_there_already_is_taken_and_left_alone(host: Host) -> None:
     assert "engine: not started by 'up': left alone" in said
     assert host.changes_since(before) == []
     assert host.ask("http", host.address, 8080, "/") == "lab"
+
+
+def test_without_the_docker_cli_pyruns_own_commands_do(empty: Host) -> None:
+    path = f"{empty.root}/bin"
+    empty.run("sh", "-c", f"mkdir {path}; cd {path}; ln -s /usr/sbin/* /usr/bin/* . ; rm docker")
+    said = up(empty, PATH=path)
+    for line in SHOWN:
+        assert line.replace("+ docker", "+ pyrun") in said
+    assert "There is no docker CLI here" in said
+    pyrun = str(Path(sys.executable).with_name("pyrun"))
+    empty.run(pyrun, "network", "create", "-d", "pynet", "n1")
+    with pytest.raises(CommandFailed, match="pyrun network rm"):
+        down(empty, "--purge", PATH=path)
+    empty.run(pyrun, "network", "rm", "n1")
+    down(empty, "--purge", PATH=path)
+    assert programs(empty) == {"python"}
 
 
 def test_an_engine_on_another_machine_is_refused(empty: Host) -> None:

@@ -60,7 +60,7 @@ def start(config: Config) -> Running:
     events = Events()
     processes = Processes(config.run / "runc", config.cgroup)
     managed = Managed(state, Programs(processes, config.root / "plugins", config.run / "plugins"), events)
-    plugins = Plugins(managed=managed)
+    plugins = Plugins(state, managed=managed)
     volumes, networks = Volumes(state, plugins, events), Networks(state, plugins, config.pools)
     images = Images(state, config.root)
     home = config.root / "containers"

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 from typer.completion import completion_init  # type: ignore[attr-defined] # documented nowhere, called by Typer
 
+from runtime.client.cli import add_commands
 from runtime.errors import ApiError
 
 completion_init()
@@ -61,3 +62,6 @@ def serve(
     except ApiError as exc:
         typer.echo(f"pyrun: {exc}", err=True)
         raise typer.Exit(1) from exc
+
+
+add_commands(app)

@@ -180,14 +180,17 @@ class Volumes:
             return place
 
     def unmount(self, name: str, container: str) -> None:
-        """The driver knows that one mount of the container is over.
+        """The driver knows that one mount of the container is over, or will hear of it.
 
         Raises: Failed: the driver refused; it is told again at the next start.
         """
         with self._turns.of(name):
             key = f"{name}/{container}"
             if mounted := self._state.get("mount", key):
-                self._ask(mounted["Driver"], "Unmount", f"unmount volume {name}", Name=name, ID=mounted["ID"])
+                try:
+                    self._plugins.tell(mounted["Driver"], CAPABILITY, "Unmount", {"Name": name, "ID": mounted["ID"]})
+                except Refused as exc:
+                    raise Failed(f"cannot unmount volume {name}: {exc}") from exc
                 self._forget(key, {**mounted, "Count": mounted["Count"] - 1})
                 self._events.tell("volume", "unmount", name, {"container": container, "driver": mounted["Driver"]})
 

@@ -9,6 +9,14 @@ STARTED=/run/pynet-up # what `up` has started itself, other than the plugins
 PYRUN_HOST=unix:///run/pyrun/pyrun.sock
 PYRUN_LOG=/var/log/pyrun.log
 
+# What speaks to the engine: the docker CLI or, without it, the commands of pyrun that are called the same.
+if command -v docker >/dev/null; then
+    CLI=docker
+else
+    CLI=pyrun
+    PATH=$PATH:${VENV:-$(dirname "$here")/.venv}/bin
+fi
+
 say() { printf '%s\n' "$*"; }
 
 die() {
@@ -33,11 +41,11 @@ wait_for() {
 }
 
 # The engine's version, if one answers on DOCKER_HOST or the usual socket.
-engine_version() { timeout 10 docker version --format '{{.Server.Version}}' 2>/dev/null; }
+engine_version() { timeout 10 "$CLI" version --format '{{.Server.Version}}' 2>/dev/null; }
 
 engine_answers() { engine_version >/dev/null; }
 
-# The docker CLI speaks to the engine that answers: the one that it would anyway, or pyrun.
+# Whoever asks speaks to the engine that answers: the one that it would anyway, or pyrun.
 choose_engine() {
     if [ -z "${DOCKER_HOST:-}" ] && ! engine_answers && DOCKER_HOST=$PYRUN_HOST engine_answers; then
         export DOCKER_HOST=$PYRUN_HOST
@@ -101,15 +109,15 @@ stop_daemon() {
 # Removes what the demo makes, if anything of it is there: objects named pydemo-… and nothing else.
 remove_demo() {
     local found
-    found=$(docker ps -aq --filter 'name=^/?pydemo-')
+    found=$("$CLI" ps -aq --filter 'name=^/?pydemo-')
     # shellcheck disable=SC2086  # ids are words
-    [ -z "$found" ] || docker rm -fv $found >/dev/null
-    found=$(docker network ls -q --filter 'name=^pydemo-')
+    [ -z "$found" ] || "$CLI" rm -fv $found >/dev/null
+    found=$("$CLI" network ls -q --filter 'name=^pydemo-')
     # shellcheck disable=SC2086
-    [ -z "$found" ] || docker network rm $found >/dev/null
-    found=$(docker volume ls -q --filter 'name=^pydemo-' 2>/dev/null)
+    [ -z "$found" ] || "$CLI" network rm $found >/dev/null
+    found=$("$CLI" volume ls -q --filter 'name=^pydemo-' 2>/dev/null)
     # shellcheck disable=SC2086
-    [ -z "$found" ] || docker volume rm $found >/dev/null
-    found=$(docker images -q pydemo-busybox)
-    [ -z "$found" ] || docker rmi -f pydemo-busybox >/dev/null
+    [ -z "$found" ] || "$CLI" volume rm $found >/dev/null
+    found=$("$CLI" images -q pydemo-busybox)
+    [ -z "$found" ] || "$CLI" rmi -f pydemo-busybox >/dev/null
 }

@@ -221,12 +221,6 @@ DIFFERENCES = (
         source="docs/pyrun.md",
     ),
     Difference(
-        tests=("test_ipam.py::test_an_address_whose_release_was_missed_can_be_asked_for",),
-        engine="pyrun",
-        reason="a plugin that was down when a container ended is not told later: pynet has the endpoint still",
-        source="runtime/networks/endpoints.py: Endpoints.undo",
-    ),
-    Difference(
         tests=("test_ipam.py::test_networks_never_overlap",),
         engine="pyrun",
         reason="the subnet of docker0 must be left out, and there is no docker0",

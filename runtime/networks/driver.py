@@ -60,8 +60,8 @@ class Driver:
         self._plugins.call(network.driver, CAPABILITY, "CreateNetwork", body)
 
     def delete_network(self, network: Network) -> None:
-        """The driver has no such network."""
-        self._plugins.call(network.driver, CAPABILITY, "DeleteNetwork", {"NetworkID": network.id})
+        """The driver has no such network, or will hear of it."""
+        self._plugins.tell(network.driver, CAPABILITY, "DeleteNetwork", {"NetworkID": network.id})
 
     def create_endpoint(self, network: Network, endpoint: Endpoint, options: dict[str, Any]) -> dict[str, str]:
         """The driver has the endpoint; return what it chose: of mac, address4, address6 those that nobody had.
@@ -87,8 +87,8 @@ class Driver:
         return chosen
 
     def delete_endpoint(self, network: Network, endpoint: Endpoint) -> None:
-        """The driver has no such endpoint."""
-        self._ask(network, endpoint, "DeleteEndpoint")
+        """The driver has no such endpoint, or will hear of it."""
+        self._tell(network, endpoint, "DeleteEndpoint")
 
     def join(self, network: Network, endpoint: Endpoint, sandbox: str, options: dict[str, Any]) -> Joined:
         """The endpoint is in the sandbox, for the driver; return what is to be done there.
@@ -113,8 +113,8 @@ class Driver:
         return Joined(name.get("SrcName") or "", name.get("DstPrefix") or "eth", gateways[0], gateways[1], routes)
 
     def leave(self, network: Network, endpoint: Endpoint) -> None:
-        """The endpoint is in no sandbox, for the driver."""
-        self._ask(network, endpoint, "Leave")
+        """The endpoint is in no sandbox, for the driver, or it will hear of it."""
+        self._tell(network, endpoint, "Leave")
 
     def publish(self, network: Network, endpoint: Endpoint, options: dict[str, Any]) -> None:
         """The endpoint is reached from outside at its ports, if its driver does such a thing."""
@@ -124,9 +124,9 @@ class Driver:
             return
 
     def withdraw(self, network: Network, endpoint: Endpoint) -> None:
-        """The endpoint is not reached from outside any more."""
+        """The endpoint is not reached from outside any more, or the driver will hear that it is not to be."""
         try:
-            self._ask(network, endpoint, "RevokeExternalConnectivity")
+            self._tell(network, endpoint, "RevokeExternalConnectivity")
         except Unknown:
             return
 
@@ -141,3 +141,7 @@ class Driver:
     def _ask(self, network: Network, endpoint: Endpoint, method: str, **rest: Any) -> dict[str, Any]:
         body = {"NetworkID": network.id, "EndpointID": endpoint.id, **rest}
         return self._plugins.call(network.driver, CAPABILITY, method, body)
+
+    def _tell(self, network: Network, endpoint: Endpoint, method: str) -> None:
+        body = {"NetworkID": network.id, "EndpointID": endpoint.id}
+        self._plugins.tell(network.driver, CAPABILITY, method, body)

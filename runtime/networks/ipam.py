@@ -113,8 +113,8 @@ class RemoteIpam:
             ) from exc
 
     def release_pool(self, pool_id: str) -> None:
-        """The plugin has got its pool back."""
-        self._plugins.call(self._name, CAPABILITY, "ReleasePool", {"PoolID": pool_id})
+        """The plugin has got its pool back, or will hear of it."""
+        self._plugins.tell(self._name, CAPABILITY, "ReleasePool", {"PoolID": pool_id})
 
     def request_address(self, pool_id: str, wanted: str, options: dict[str, str]) -> str:
         """The plugin has reserved an address.
@@ -134,7 +134,7 @@ class RemoteIpam:
 
     def release_address(self, pool_id: str, address: str) -> None:
         """The plugin has got its address back."""
-        self._plugins.call(self._name, CAPABILITY, "ReleaseAddress", {"PoolID": pool_id, "Address": address})
+        self._plugins.tell(self._name, CAPABILITY, "ReleaseAddress", {"PoolID": pool_id, "Address": address})
 
 
 class Ipam:

@@ -7,13 +7,18 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
 from runtime.errors import ApiError, Failed, NotFound
+from runtime.exits import later
 from runtime.plugins import discovery
+from runtime.plugins.debts import Debts
 from runtime.plugins.managed import Managed
 from runtime.plugins.transport import Refused, Unreachable, exchange
+from runtime.state import State
+from runtime.turns import Turns
 
 Result = TypeVar("Result")
 
@@ -21,6 +26,7 @@ Result = TypeVar("Result")
 PATIENCE_S = 30.0
 LONG_S, SHORT_S = 120.0, 60.0
 SLOW = ("VolumeDriver.Create", "VolumeDriver.Mount")
+_REMINDER_S = 2.0
 _log = logging.getLogger(__name__)
 
 
@@ -29,17 +35,21 @@ class Plugins:
 
     def __init__(
         self,
+        state: State,
         sockets: Path = discovery.SOCKETS,
         specs: tuple[Path, ...] = discovery.SPECS,
         sleep: Callable[[float], None] = time.sleep,
         managed: Managed | None = None,
     ) -> None:
-        """managed: those that are asked before any other of their name."""
+        """state: remembers what plugins are owed. managed: those that are asked before any other of their name."""
         self._places = (sockets, specs)
         self._sleep, self._managed = sleep, managed
         self._turn = threading.Lock()
         # What was activated stays, as with dockerd: a plugin that restarts is not asked what it is again.
         self._active: dict[str, tuple[discovery.Address, frozenset[str]]] = {}
+        self._debts, self._turns = Debts(state), Turns()
+        for name in self._debts.plugins():
+            later(_REMINDER_S, self._remind, name)
 
     def call(self, name: str, capability: str, method: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
         """Return the answer of the plugin `name` to `capability`.`method`. A body of None is sent as an empty one.
@@ -48,12 +58,57 @@ class Plugins:
 
         Raises: NotFound: no such plugin, or it is of another kind; Refused: its words; Unreachable; Failed.
         """
-        address, implements = self._activate(name, patient=True)
+        self._pay(name, patient=True)
+        return self._call(name, capability, method, body, patient=True)
+
+    def tell(self, name: str, capability: str, method: str, body: dict[str, Any]) -> None:
+        """The plugin knows it or, if it does not answer now, will before it is asked for anything.
+
+        What has ended does not wait for a plugin. dockerd waits, and then leaves it at a line in its log.
+
+        Raises: Refused: its words.
+        """
+        try:
+            self._pay(name, patient=False)
+            self._call(name, capability, method, body, patient=False)
+        except Refused:
+            raise
+        except ApiError as exc:
+            _log.warning("plugin %s is told when it answers again: %s", name, exc)
+            first = not self._debts.of(name)
+            self._debts.add(name, capability, method, body)
+            if first:
+                later(_REMINDER_S, self._remind, name)
+
+    def _pay(self, name: str, patient: bool) -> None:
+        """The plugin is owed nothing any more.
+
+        Raises: Unreachable, NotFound, Failed: it does not answer.
+        """
+        if not self._debts.of(name):
+            return
+        with self._turns.of(name):
+            for debt in self._debts.of(name):
+                with suppress(Refused):  # it has heard it; what it said is in the log
+                    self._call(name, debt.capability, debt.method, debt.body, patient)
+                self._debts.settle(debt)
+            _log.info("plugin %s knows what it had missed", name)
+
+    def _remind(self, name: str) -> None:
+        try:
+            self._pay(name, patient=False)
+        except ApiError:
+            later(_REMINDER_S, self._remind, name)
+
+    def _call(
+        self, name: str, capability: str, method: str, body: dict[str, Any] | None, patient: bool
+    ) -> dict[str, Any]:
+        address, implements = self._activate(name, patient)
         if capability not in implements:
             kinds = ", ".join(sorted(implements)) or "nothing"
             raise NotFound(f'cannot use plugin "{name}" as {capability}: it implements {kinds}; name another')
         encoded = b"" if body is None else json.dumps(body).encode() + b"\n"
-        return self._exchange(name, address, f"{capability}.{method}", encoded)
+        return self._exchange(name, address, f"{capability}.{method}", encoded, patient)
 
     def full_name(self, name: str) -> str:
         """Return the name with its tag if it is that of a managed plugin, or else the name."""

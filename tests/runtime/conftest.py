@@ -33,8 +33,8 @@ def sockets(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def plugins(sockets: Path, tmp_path: Path) -> Plugins:
-    return Plugins(sockets, (tmp_path / "specs",))
+def plugins(state: State, sockets: Path, tmp_path: Path) -> Plugins:
+    return Plugins(state, sockets, (tmp_path / "specs",))
 
 
 @pytest.fixture

@@ -50,7 +50,7 @@ def test_a_real_plugin_answers_and_keeps_its_kinds_apart(mount_namespace, pyvol,
     assert plugins.implementing("VolumeDriver") == plugins.known("VolumeDriver") == ["pyvol"]
 
 
-def test_a_plugin_that_starts_late_is_waited_for(mount_namespace, sockets, tmp_path):
+def test_a_plugin_that_starts_late_is_waited_for(mount_namespace, state, sockets):
     serving = Serving("pyvol", sockets)
     slept = []
 
@@ -60,23 +60,23 @@ def test_a_plugin_that_starts_late_is_waited_for(mount_namespace, sockets, tmp_p
             serving.start()
 
     try:
-        assert Plugins(sockets, (), sleep).call("pyvol", "VolumeDriver", "List", {})["Volumes"] == []
+        assert Plugins(state, sockets, (), sleep).call("pyvol", "VolumeDriver", "List", {})["Volumes"] == []
     finally:
         serving.kill()
     assert slept == [1, 2, 4]
 
 
-def test_one_that_never_comes_is_given_up_as_dockerd_does(sockets):
+def test_one_that_never_comes_is_given_up_as_dockerd_does(state, sockets):
     slept = []
     with pytest.raises(NotFound, match='plugin "nobody" not found'):
-        Plugins(sockets, (), slept.append).call("nobody", "VolumeDriver", "List", {})
+        Plugins(state, sockets, (), slept.append).call("nobody", "VolumeDriver", "List", {})
     assert slept == [1, 2, 4, 8]
 
 
-def test_a_request_that_was_cut_off_is_sent_again_whole(sockets):
+def test_a_request_that_was_cut_off_is_sent_again_whole(state, sockets):
     heard = answering(sockets, "p", ACTIVATED, b"", HEAD + b'{"Volumes": null} trailing')
     slept = []
-    answer = Plugins(sockets, (), slept.append).call("p", "VolumeDriver", "List", {"a": "b"})
+    answer = Plugins(state, sockets, (), slept.append).call("p", "VolumeDriver", "List", {"a": "b"})
     assert (answer, slept) == ({"Volumes": None}, [1])
     assert heard[1] == heard[2]
     assert heard[1].endswith(b'\r\n\r\n{"a": "b"}\n')
@@ -88,9 +88,9 @@ def test_a_dead_socket_is_passed_over_at_once_when_all_are_asked(mount_namespace
     assert plugins.implementing("VolumeDriver") == ["pyvol"]
 
 
-def test_one_that_died_is_said_to_be_unreachable(sockets):
+def test_one_that_died_is_said_to_be_unreachable(state, sockets):
     answering(sockets, "p", ACTIVATED)
-    plugins = Plugins(sockets, (), lambda seconds: None)
+    plugins = Plugins(state, sockets, (), lambda seconds: None)
     assert plugins.implementing("VolumeDriver") == ["p"]
     with pytest.raises(Unreachable, match=r"p\.sock: .*is the plugin running\?"):
         plugins.call("p", "VolumeDriver", "List", {})
@@ -105,10 +105,10 @@ def test_one_that_died_is_said_to_be_unreachable(sockets):
         (b"HTTP/1.1 404 Oh\r\nConnection: close\r\n\r\nwhat", Unknown, "VolumeDriver.List: what"),
     ],
 )
-def test_a_refusal_is_told_in_its_own_words(sockets, answer, kind, words):
+def test_a_refusal_is_told_in_its_own_words(state, sockets, answer, kind, words):
     answering(sockets, "p", ACTIVATED, answer)
     with pytest.raises(kind, match=words):
-        Plugins(sockets, ()).call("p", "VolumeDriver", "List", {})
+        Plugins(state, sockets, ()).call("p", "VolumeDriver", "List", {})
 
 
 def test_files_name_the_address_and_a_socket_wins(tmp_path, sockets):

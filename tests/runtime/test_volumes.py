@@ -94,7 +94,7 @@ def test_a_driver_that_is_down_loses_nothing(volumes, pyvol, state, sockets):
     volumes.create({"Name": "v", **SMALL})
     pyvol.kill()
     pyvol.socket.unlink(missing_ok=True)
-    hasty = Volumes(state, Plugins(sockets, (), lambda seconds: None))
+    hasty = Volumes(state, Plugins(state, sockets, (), lambda seconds: None))
     views, warnings = hasty.list(Filters())
     assert [view["Name"] for view in views] == ["v"]
     assert "not found" in warnings[0]
