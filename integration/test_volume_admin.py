@@ -6,13 +6,9 @@ import pytest
 
 from integration.lab import image, plugin
 from integration.lab.host import Host
+from integration.lab.pyvol import pyvol
 
 NONE = ("--network", "none")
-
-
-def pyvol(host: Host, *words: str) -> str:
-    """What the command prints, which must succeed."""
-    return host.run(plugin.script("pyvol"), *words, "--state-dir", str(host.root / "pyvol"))
 
 
 def create(host: Host, name: str, *options: str) -> None:

@@ -5,17 +5,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from integration.lab import image, plugin
+from integration.lab import image
 from integration.lab.deadline import wait_for
 from integration.lab.host import Host
+from integration.lab.pyvol import pyvol
 
 NONE = ("--network", "none")
 MEBIBYTE = 1024 * 1024
-
-
-def pyvol(host: Host, *words: str) -> str:
-    """What the command prints, which must succeed."""
-    return host.run(plugin.script("pyvol"), *words, "--state-dir", str(host.root / "pyvol"))
 
 
 def create(host: Host, name: str, *options: str) -> None:
