@@ -55,6 +55,7 @@ class Host(WireHost):
         self.cgroup = f"/{root.parent.parent.name}-{root.parent.name}-{name}"
         self.cli = kind.find("docker")
         self.before: snapshot.Snapshot | None = None
+        self._rebooted = False
         self._boots = itertools.count(1)
         super().__init__(name, root, wire)
 
@@ -149,9 +150,14 @@ class Host(WireHost):
         """Engine and plugins answer, the image is there, and the host's state before the first command is noted."""
         self.ensure_running()
         self.import_image()
-        self.docker("run", "--rm", image.NAME, "true")  # from now on the engine's own first-time things are there
+        self._run_first()
         self.remove_all()  # pyrun's default network is a plugin's, and may be removed
         self.before = snapshot.take(self.machine)
+
+    def _run_first(self) -> None:
+        """What the engine does only for the first container since its machine was booted is done."""
+        self.docker("run", "--rm", image.NAME, "true")
+        self._rebooted = False
 
     def import_image(self) -> None:
         """The engine has the lab's image."""
@@ -179,6 +185,7 @@ class Host(WireHost):
         machine.detach_loops(self.machine.root)
         self._remove_cgroups()
         self.boot()
+        self._rebooted = True
 
     def _remove_cgroups(self) -> None:
         machine.remove_cgroups(self.cgroup)
@@ -189,6 +196,8 @@ class Host(WireHost):
     def clean(self) -> None:
         """Engine and plugins run, all containers, networks and volumes are removed."""
         self.ensure_running()
+        if self._rebooted:
+            self._run_first()
         self.remove_all()
 
     def remove_all(self) -> None:
