@@ -106,7 +106,8 @@ class Volumes:
     def remove(self, name: str, force: bool = False) -> None:
         """The volume and what is in it are gone; with `force` it need not have been there.
 
-        Raises: NotFound; Conflict: a container refers to it; Failed: its driver refused.
+        Raises: NotFound; Conflict: a container refers to it; Failed: its driver refused, and with `force` it is known
+            only as long as that driver tells of it.
         """
         with self._turns.of(name):
             try:
@@ -124,8 +125,9 @@ class Volumes:
             try:
                 self._ask(record["Driver"], "Remove", f"remove volume {name}", Name=name)
             except Failed:
-                if not force:
-                    raise
+                if force:
+                    self._state.delete("volume", name)
+                raise
             self._state.delete("volume", name)
             self._events.tell("volume", "destroy", name, {"driver": record["Driver"]})
 
