@@ -201,9 +201,9 @@ class FrameReader:
 
         Raises: Damaged, BadRequest: as `frames`; PluginError: the source is none in which one can go to and fro.
         """
-        self._source.seek(-FOOTER.size, os.SEEK_END)
+        footer_position = self._source.seek(-FOOTER.size, os.SEEK_END)
         magic, header_position, position = FOOTER.unpack(self._exactly(FOOTER.size))
-        if magic != _FOOTER_MAGIC:
+        if magic != _FOOTER_MAGIC or not header_position < position < footer_position:
             raise self.damaged("its end is not what was written")
         self._source.seek(header_position)
         kind, _, wrapped = self._any_frame()
