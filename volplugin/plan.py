@@ -116,6 +116,10 @@ class Layout:
             case Bind() as bind:
                 return BindMount(target, _source(volume.name, bind), _mount_options(bind))
 
+    def mount_of(self, volume: Volume | Pool) -> Mount | BindMount:
+        """Return the mount of the volume or pool, be it there or not."""
+        return self.pool_mount(volume) if isinstance(volume, Pool) else self.mount(volume)
+
     def mountpoint(self, volume: Volume) -> str:
         """Return the directory that is handed out while the volume is mounted."""
         mount = self.mount(volume)

@@ -228,9 +228,8 @@ class Volumes:
                 self.pool(pool)
             if more_bytes:
                 sizes = (size for size, _ in self._claims(pool))
-                available = self.usage.available(self.layout.disk(pool))
-                policy = self.policy.overcommit
-                capacity.check(policy, available, sizes, lambda: self.growth(pool), made.name, more_bytes)
+                free = self.usage.available(self.layout.disk(pool))
+                capacity.check(self.policy.overcommit, free, sizes, lambda: self.growth(pool), made.name, more_bytes)
             self._making[key] = made
         try:
             yield
@@ -240,7 +239,8 @@ class Volumes:
 
     def growth(self, pool: str = "") -> int:
         """Return the bytes by which what is in the pool, or in none, may still grow. Raises: KernelError."""
-        return capacity.growth(capacity.Claim(size, self.usage.allocated(mount)) for size, mount in self._claims(pool))
+        claims = ((size, self.layout.mount_of(claimed)) for size, claimed in self._claims(pool))
+        return capacity.growth(capacity.Claim(size, self.usage.allocated(mount)) for size, mount in claims)
 
     def pool(self, name: str) -> Pool:
         """Return the pool. Raises: NotFound."""
@@ -373,16 +373,16 @@ class Volumes:
             failure(log, exc)
             yield exc
 
-    def _claims(self, pool: str) -> Iterator[tuple[int, Mount | BindMount]]:
-        """Yield the size and the mount of what has a size, lies in the pool or in none, or is just being made there."""
+    def _claims(self, pool: str) -> Iterator[tuple[int, Volume | Pool]]:
+        """Yield, with its size, what has one, lies in the pool or in none, or is just being made there."""
         making = [made for made in tuple(self._making.values()) if isinstance(made, Volume)]
         for volume in (self.told | {made.name: made for made in making}).values():
             if isinstance(volume.options, Loop) and volume.options.pool == pool:
-                yield volume.options.size, self.layout.mount(volume)
+                yield volume.options.size, volume
         if not pool:
             growing = [made for made in tuple(self._making.values()) if isinstance(made, Pool)]
             for each in (self.pools | {made.name: made for made in growing}).values():
-                yield each.size, self.layout.pool_mount(each)
+                yield each.size, each
 
 
 def pool_of(volume: Volume) -> str:

@@ -1,4 +1,4 @@
-"""Each target is fuzzed for a moment, the same way each time; `make fuzz FUZZ_SECONDS=3600` takes longer, and other ways.
+"""Each target is fuzzed for a moment, always the same way; `make fuzz FUZZ_SECONDS=3600` takes longer, and other ways.
 
 FUZZ_KEEP=1: afterwards the corpus is what was found that reaches new code, the shortest first, as far as there is room.
 """
