@@ -66,7 +66,7 @@ def test_a_damaged_archive_is_refused(host: Host, tmp_path: Path) -> None:
         with pytest.raises(AssertionError, match="cannot use the archive"):
             pyvol(host, "restore", str(damaged), "--as", "v2")
     assert host.docker("volume", "ls", "-q").split() == ["v1"]
-    assert [path.name for path in (host.root / "pyvol" / "volumes").glob("*/*")] == ["image.ext4"]
+    assert [path.name for path in (host.root / "pyvol" / "volumes").glob("[!.]*/*")] == ["image.ext4"]
 
 
 def test_two_volumes_at_one_instant_and_one_at_set_times(host: Host) -> None:
