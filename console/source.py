@@ -51,19 +51,23 @@ class Source(Generic[T]):
         return self._reading
 
     def _run(self) -> None:
-        due = float("-inf")
+        if self._idle_s is None:
+            self._wanted.wait()
         while True:
-            if time.monotonic() - self._wanted_at > _WATCHED_S:
-                self._wanted.clear()
-                self._wanted.wait(None if self._idle_s is None else max(0.0, due + self._idle_s - time.monotonic()))
-            elif time.monotonic() < due + self._every_s:
-                time.sleep(min(1.0, self._every_s))
-                continue
-            due = time.monotonic()
-            try:
-                self._reading = Reading(self._look(), datetime.now(UTC), "")
-            except PluginError as exc:
-                self._reading = Reading(self._reading.value, self._reading.at, describe(exc))
-            except Exception as exc:  # noqa: BLE001 - the page tells it; the next look may go well
-                self._reading = Reading(self._reading.value, self._reading.at, f"{type(exc).__name__}: {exc}")
-            self._seen.set()
+            began = time.monotonic()
+            # Before the look: who asks meanwhile is not forgotten.
+            self._wanted.clear()
+            self._look_once()
+            if began - self._wanted_at < _WATCHED_S:
+                time.sleep(max(0.0, began + self._every_s - time.monotonic()))
+            else:
+                self._wanted.wait(self._idle_s)
+
+    def _look_once(self) -> None:
+        try:
+            self._reading = Reading(self._look(), datetime.now(UTC), "")
+        except PluginError as exc:
+            self._reading = Reading(self._reading.value, self._reading.at, describe(exc))
+        except Exception as exc:  # noqa: BLE001 - the page tells it; the next look may go well
+            self._reading = Reading(self._reading.value, self._reading.at, f"{type(exc).__name__}: {exc}")
+        self._seen.set()

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
+
+from pluginkit.conform.catalogue import must_hold
 
 if TYPE_CHECKING:
     from netplugin.conform.view import View
@@ -48,7 +49,6 @@ class Area:
         """Return what makes a case of the function below."""
 
         def made(run: Callable[[View], None]) -> Case:
-            says = " ".join((inspect.getdoc(run) or "").split())
-            return Case(ident, self.name, source, says, versions, kinds, frozenset(needs), run)
+            return Case(ident, self.name, source, must_hold(run), versions, kinds, frozenset(needs), run)
 
         return made

@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated
+from collections.abc import Iterator
+from contextlib import closing
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from netplugin.admin.cli import Json
 from pluginkit.cli import told_in_one_line
+from pluginkit.conform.cli import DEFAULT_ENGINE, Engine, Html, Json, JUnit, side_by_side
 from pluginkit.errors import PluginError
+
+if TYPE_CHECKING:
+    from pluginkit.conform.verdict import Verdict
 
 
 def conform(
     driver: Annotated[list[str], typer.Option(help="Network driver to try; repeatable: side by side.")],
-    engine: Annotated[Path, typer.Option(help="Socket of the engine, which runs on this host.")] = Path(
-        "/run/docker.sock"
-    ),
+    engine: Engine = DEFAULT_ENGINE,
     case: Annotated[
         list[str] | None, typer.Option(metavar="PATTERN", help="Only cases of such a name, as nat-*; repeatable.")
     ] = None,
-    junit: Annotated[Path | None, typer.Option(help="Also write JUnit's XML there.")] = None,
-    html: Annotated[Path | None, typer.Option(help="Also write a page for a browser there.")] = None,
+    junit: JUnit = None,
+    html: Html = None,
     json: Json = False,
 ) -> None:
     """Send packets through networks of a driver's and tell what they do; exit code 1 if a case has failed.
@@ -35,21 +37,15 @@ def conform(
             raise PluginError(
                 "cannot make packets: scapy is not installed; pip install 'pynet-pyvol[conform]'"
             ) from exc
-        from netplugin.conform.catalogue import chosen
+        from netplugin.conform.catalogue import CASES
         from netplugin.conform.containers import ContainerStage
         from netplugin.conform.verdict import play
-        from pluginkit.conform import report
-        from pluginkit.engine.api import name_of
+        from pluginkit.conform.catalogue import chosen
 
-        cases = chosen(case or ["*"])
-        verdicts = []
-        called = name_of(engine)
-        for each in dict.fromkeys(driver):
-            stage = ContainerStage(engine, each)
-            try:
-                verdicts += list(play(stage, cases))
-            finally:
-                stage.close()
-        typer.echo(report.written(verdicts, "Packet conformance", called, junit_to=junit, html_to=html, plainly=json))
-    if any(verdict.outcome == "failed" for verdict in verdicts):
-        raise typer.Exit(1)
+        cases = chosen(CASES, case or ["*"])
+
+        def played(name: str) -> Iterator[Verdict]:
+            with closing(ContainerStage(engine, name)) as stage:
+                yield from play(stage, cases)
+
+        side_by_side("Packet conformance", engine, driver, played, junit=junit, html=html, json=json)

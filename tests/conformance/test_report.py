@@ -7,8 +7,9 @@ import pytest
 from typer.testing import CliRunner
 
 from netplugin.cli import app
-from netplugin.conform.catalogue import CASES, chosen
+from netplugin.conform.catalogue import CASES
 from pluginkit.conform import report
+from pluginkit.conform.catalogue import chosen
 from pluginkit.conform.verdict import Verdict
 from pluginkit.errors import NotFound
 
@@ -54,10 +55,10 @@ def test_other_programs_read_them() -> None:
 
 
 def test_cases_are_chosen_by_name() -> None:
-    assert {case.area for case in chosen(["tcp-*"])} == {"TCP"}
-    assert chosen([SECOND.id, FIRST.id]) == (FIRST, SECOND)
+    assert {case.area for case in chosen(CASES, ["tcp-*"])} == {"TCP"}
+    assert chosen(CASES, [SECOND.id, FIRST.id]) == (FIRST, SECOND)
     with pytest.raises(NotFound, match="no-such-case"):
-        chosen(["tcp-*", "no-such-case"])
+        chosen(CASES, ["tcp-*", "no-such-case"])
 
 
 @pytest.mark.parametrize(

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from pluginkit.conform.catalogue import must_hold
 
 if TYPE_CHECKING:
     from volplugin.conform.stage import Stage
@@ -32,6 +33,6 @@ class Area:
         """Return what makes a case of the function below."""
 
         def made(run: Callable[[Stage], None]) -> Case:
-            return Case(ident, self.name, source, " ".join((inspect.getdoc(run) or "").split()), run)
+            return Case(ident, self.name, source, must_hold(run), run)
 
         return made
