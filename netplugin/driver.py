@@ -120,16 +120,11 @@ class NetworkDriver:
         Raises: BadRequest; Conflict: another network has the subnet, or this one exists with other properties.
         """
         network = parse.parse_network(request)
+        self._check_same(network)  # before others have to make room for it
         self._evict_overlapping(network)
         try:
             with self._locks.hold(network.id):
-                row = self._store.get(NETWORKS, network.id)
-                known = row.current if row else None
-                network = self._decided(network, known)
-                if known not in (None, network):
-                    raise Conflict(
-                        f"cannot create network {network.id[:12]}: it exists with other properties; delete it"
-                    )
+                network = self._decided(network, self._check_same(network))
                 self._reconciler.transition(self._networks, network.id, network)
         finally:
             # Whether it was made or not: what the cluster was told of it is to be compared with what is.
@@ -178,8 +173,7 @@ class NetworkDriver:
 
     def endpoint_oper_info(self, request: wire.EndpointRequest) -> dict[str, dict[str, list[wire.PublishedRun]]]:
         """Return the ports that the endpoint has on the host. dockerd wants them in a type that JSON cannot carry."""
-        endpoint = self._known(request)
-        ports = endpoint.published if endpoint else ()
+        ports = endpoint.published if (endpoint := self._known(request)) else ()
         return {"Value": {external.PORT_MAP: external.runs_of(ports)}}
 
     def delete_endpoint(self, request: wire.EndpointRequest) -> None:
@@ -350,6 +344,13 @@ class NetworkDriver:
             if time.monotonic() > deadline or not self._probe.sandbox_is_gone(row.current.sandbox):
                 return False
             time.sleep(0.1)
+
+    def _check_same(self, network: Network) -> Network | None:
+        """Return the network of that ID that there is, if any. Raises: Conflict: it has other properties."""
+        row = self._store.get(NETWORKS, network.id)
+        if row and row.current and row.current != self._decided(network, row.current):
+            raise Conflict(f"cannot create network {network.id[:12]}: it exists with other properties; delete it")
+        return row.current if row else None
 
     def _shares_pool(self, network: Network) -> bool:
         """Tell whether our own IPAM has given a subnet of `network` twice, in parts, so that both givings count."""

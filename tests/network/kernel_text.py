@@ -2,8 +2,13 @@
 
 import json
 import re
+import time
+from collections import Counter
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from netplugin.app import open_store
 from netplugin.firewall import nftables
@@ -27,7 +32,9 @@ from netplugin.records import Endpoint, Network
 from netplugin.resources import Bridge, Forwarding, HostPorts, NftPorts, NftRuleset, Redirect, Ruleset, Sysctl, Veth
 from pluginkit.reconcile import Resource
 from tests.network.sandboxes import Sandbox, command
+from tests.serving import Serving
 
+PATIENCE_S = 10.0
 COUNTERS = re.compile(r" ?\[[0-9:]+\]")
 LISTENS, UNCONNECTED = "0A", "07"
 
@@ -47,7 +54,28 @@ def records(state_dir: Path) -> tuple[list[Network], list[Endpoint], list[str]]:
     )
 
 
-def expected(networks: list[Network], endpoints: list[Endpoint], firewall: Name) -> list[str]:
+def is_as_recorded(serving: Serving, firewall: Name, when: str) -> int:
+    """The kernel is as the records say, and no address is there twice; return how many lines of it that was.
+
+    Or it is so soon: a namespace that ended a moment ago takes its link with it.
+    """
+    deadline = time.monotonic() + PATIENCE_S
+    while True:
+        networks, endpoints, pending = records(serving.state_dir)
+        want, have = expected(tuple(networks), tuple(endpoints), firewall), found()
+        if want == have and not pending:
+            break
+        if time.monotonic() > deadline:
+            missing, extra = Counter(want) - Counter(have), Counter(have) - Counter(want)
+            pytest.fail(f"{when}: pending {pending}, missing {[*missing]}, extra {[*extra]}\n{serving.log()[-6000:]}")
+        time.sleep(0.3)
+    addresses = [(one.network_id, address) for one in endpoints for address in (one.address4, one.address6) if address]
+    assert len(addresses) == len(set(addresses)), when
+    return len(have)
+
+
+@lru_cache(maxsize=100)
+def expected(networks: tuple[Network, ...], endpoints: tuple[Endpoint, ...], firewall: Name) -> list[str]:
     """Return what `found` would, were the records laid into an empty namespace."""
     wanted_of = plans(BACKENDS[firewall])
     parents = {network.id: network for network in networks}

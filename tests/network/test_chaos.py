@@ -15,12 +15,11 @@ import pytest
 
 from netplugin.firewall.backends import Name
 from tests.network.campaign import Engine
-from tests.network.kernel_text import expected, found, records
+from tests.network.kernel_text import found, is_as_recorded, records
 from tests.serving import Serving
 
 KILLS = int(os.environ.get("CHAOS_KILLS", "10"))
 ENGINES = 3
-PATIENCE_S = 10.0
 
 
 @pytest.mark.timeout(120 + 15 * KILLS)
@@ -48,7 +47,7 @@ def test_killed_at_random_moments(tmp_path: Path, firewall: Name) -> None:
             if serving.is_dead():
                 serving.start()
             serving.wait_until_it_answers()
-            compared += check(serving, firewall, f"after kill {kill + 1} of seed {seed}")
+            compared += is_as_recorded(serving, firewall, f"after kill {kill + 1} of seed {seed}")
             assert [bug for engine in engines for bug in engine.bugs] == []
         for engine in engines:
             engine.stopping = True
@@ -65,23 +64,3 @@ def test_killed_at_random_moments(tmp_path: Path, firewall: Name) -> None:
     finally:
         if not serving.is_dead():
             serving.stop()
-
-
-def check(serving: Serving, firewall: Name, when: str) -> int:
-    """The kernel is as the records say; return how many lines of it that was.
-
-    Or it is so soon: a namespace that ended a moment ago takes its link with it.
-    """
-    deadline = time.monotonic() + PATIENCE_S
-    while True:
-        networks, endpoints, pending = records(serving.state_dir)
-        want, have = expected(networks, endpoints, firewall), found()
-        if want == have and not pending:
-            break
-        if time.monotonic() > deadline:
-            missing, extra = Counter(want) - Counter(have), Counter(have) - Counter(want)
-            pytest.fail(f"{when}: pending {pending}, missing {[*missing]}, extra {[*extra]}\n{serving.log()[-6000:]}")
-        time.sleep(0.3)
-    addresses = [(one.network_id, address) for one in endpoints for address in (one.address4, one.address6) if address]
-    assert len(addresses) == len(set(addresses)), when
-    return len(have)

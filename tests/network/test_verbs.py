@@ -86,6 +86,14 @@ def test_every_step_twice_is_every_step_once(engine):
     assert links() == {"lo"}
 
 
+def test_a_network_that_is_refused_has_put_no_other_one_away(engine):
+    engine.create_network()
+    engine.create_network(OTHER_NETWORK_ID, subnet="10.8.0")
+    status, answer = engine.create_network(subnet="10.8.0")
+    assert (status, "it exists with other properties" in answer["Err"]) == (500, True)
+    assert links() == {"lo", f"pn-{NETWORK_ID[:8]}", f"pn-{OTHER_NETWORK_ID[:8]}"}
+
+
 def test_the_mac_address_is_returned_only_if_none_was_asked_for(engine):
     engine.create_network()
     assert engine.create_endpoint()["Interface"]["MacAddress"] == "02:42:0a:09:00:02"
