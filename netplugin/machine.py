@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address
 from typing import Literal, Protocol
 
@@ -32,12 +32,20 @@ class HostFacts:
 
     forwarding: IP versions that are forwarded. drops: chains of others that drop by policy what is forwarded, in words.
     routes: destinations with their links, those by no link left out. mtu: of the way out, None without one.
+    way_out: its link for IPv4. closed: links by which the host, which forwards, takes no IPv4 packets to be forwarded.
+    expiring: links by which a router announced the way out for IPv6, and no longer can. ways: how packets get to peers,
+    by their address. synchronised: whether something keeps the clock right.
     """
 
     forwarding: frozenset[int]
     drops: tuple[str, ...]
     routes: tuple[tuple[str, str], ...]
     mtu: int | None
+    way_out: str = ""
+    closed: frozenset[str] = frozenset()
+    expiring: tuple[str, ...] = ()
+    ways: Mapping[str, Way] = field(default_factory=dict)
+    synchronised: bool = True
 
 
 @dataclass(frozen=True)

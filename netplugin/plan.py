@@ -99,6 +99,9 @@ def plan_network(network: Network, backend: Backend) -> tuple[Resource, ...]:
         if policy.enter == "none":
             continue
         resources.append(Forwarding(policy.family))
+        if policy.family == "ipv4":
+            # A switch of its own, besides the host's; IPv6 has none that is heeded.
+            resources.append(Sysctl(f"net/ipv4/conf/{bridge}/forwarding", "1"))
         if policy.family == "ipv4" and policy.translate:
             resources.append(Sysctl(f"net/ipv4/conf/{bridge}/route_localnet", "1"))
     for policy in policies:

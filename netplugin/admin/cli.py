@@ -202,7 +202,8 @@ def _look(state_dir: Path, engines: list[Path] | None) -> Sight:
     ways = ask(state_dir, "Ways.List", WaysAnswer).Ways
     after = _ask_engines(engines)
     with told_in_one_line("pynet"), closing(Netlink()) as netlink:
-        return Sight(service, networks, before, after, host_facts(netlink), ways)
+        peers = {peer for network in networks for peer in network.Hosts}
+        return Sight(service, networks, before, after, host_facts(netlink, peers), ways)
 
 
 def _put_right(found: Iterable[Finding], state_dir: Path) -> None:

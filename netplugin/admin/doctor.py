@@ -9,6 +9,7 @@ from ipaddress import ip_network
 from netplugin.admin.wire import NetworkInfo, ServiceAnswer, WayInfo, span
 from netplugin.engine.view import EngineView
 from netplugin.machine import HostFacts
+from netplugin.overlay.decide import OVERHEAD_BYTES
 from pluginkit.doctor.findings import Finding, worst_first
 
 # Fixes. reconcile: records and kernel agree again. collect: what the engines have forgotten is deleted.
@@ -32,6 +33,9 @@ def examine(sight: Sight) -> list[Finding]:
         *_service(sight),
         *_engine(sight),
         *_way_out(sight),
+        *_closed(sight),
+        *_paths(sight),
+        *_clock(sight),
         *_ways(sight),
         *_alone(sight),
         *_addresses(sight),
@@ -114,6 +118,49 @@ def _way_out(sight: Sight) -> Iterator[Finding]:
             what = f"the MTU of {_name(network, sight)} is {network.MTU}, that of the way out {sight.host.mtu}"
             cure = f"create it again with -o com.docker.network.driver.mtu={sight.host.mtu}"
             yield Finding("warning", f"{what}: large packets need fragments or get lost", cure)
+
+
+def _closed(sight: Sight) -> Iterator[Finding]:
+    """What keeps packets from going through single links of this host."""
+    host = sight.host
+    routed = [network for network in sight.networks if not network.Internal]
+    for network in routed:
+        if network.Bridge in host.closed and any(ip_network(subnet.Pool).version == 4 for subnet in network.Subnets):
+            what = f"the host forwards no IPv4 packets of {_name(network, sight)}: {_switch(network.Bridge)} is 0"
+            yield Finding(
+                "fault", what, "--fix sets it; look for who does, such as a file in /etc/sysctl.d", "reconcile"
+            )
+    if routed and host.way_out in host.closed:
+        what = f"the host forwards no IPv4 packets that come by {host.way_out}: {_switch(host.way_out)} is 0"
+        yield Finding(
+            "fault", what, f"sysctl -w {_switch(host.way_out)}=1; others set it, such as a file in /etc/sysctl.d"
+        )
+    for link in host.expiring if routed else ():
+        what = f"the way out for IPv6, by {link}, ends soon: a host that forwards hears no routers"
+        yield Finding("warning", what, f"sysctl -w {_switch(link, 6, 'accept_ra')}=2")
+
+
+def _paths(sight: Sight) -> Iterator[Finding]:
+    """Ways to peers that carry less than the frames of an overlay need."""
+    for network in sight.networks:
+        for peer in network.Hosts:
+            way = sight.host.ways.get(peer)
+            room = way.mtu - OVERHEAD_BYTES[way.source.version] if way is not None and not way.local else network.MTU
+            if room < network.MTU:
+                what = f"the MTU of {_name(network, sight)} is {network.MTU}, and the way to {peer} has room for {room}"
+                cure = f"a larger MTU on that way; or create it again with -o com.docker.network.driver.mtu={room}"
+                yield Finding("warning", f"{what}: large packets need fragments or get lost", cure)
+
+
+def _clock(sight: Sight) -> Iterator[Finding]:
+    if not sight.host.synchronised:
+        cure = "apt-get install systemd-timesyncd or chrony; certificates, schedules, --for and logs go by it"
+        yield Finding("note", "the clock of this host is not synchronised", cure)
+
+
+def _switch(link: str, version: int = 4, name: str = "forwarding") -> str:
+    # sysctl(8): a dot in the name of a link is written as a slash.
+    return f"net.ipv{version}.conf.{link.replace('.', '/')}.{name}"
 
 
 def _addresses(sight: Sight) -> Iterator[Finding]:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import socket
-from collections.abc import Iterator
-from ipaddress import ip_network
+from collections.abc import Iterable, Iterator
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 
+from netplugin.kernel.clock import is_synchronised
 from netplugin.kernel.netlink import Netlink
+from netplugin.kernel.overlay.underlay import way_to
 from netplugin.kernel.probe import families_of_kernel, iptables_is_legacy
 from netplugin.machine import HostFacts
 from pluginkit.command import run
@@ -19,15 +21,44 @@ _FORWARDING = {4: Path("/proc/sys/net/ipv4/ip_forward"), 6: Path("/proc/sys/net/
 _LEGACY = {"iptables-legacy": Path("/proc/net/ip_tables_names"), "ip6tables-legacy": Path("/proc/net/ip6_tables_names")}
 
 
-def host_facts(netlink: Netlink) -> HostFacts:
-    """Return what is so now in this network namespace."""
+def host_facts(netlink: Netlink, peers: Iterable[str] = ()) -> HostFacts:
+    """Return what is so now in this network namespace. peers: hosts to which the way is of interest."""
     forwarding = {version for version, path in _FORWARDING.items() if path.exists() and path.read_text().strip() != "0"}
     return HostFacts(
         forwarding=frozenset(forwarding),
         drops=(*_legacy_drops(), *_nft_drops()),
         routes=tuple(_routes(netlink)),
         mtu=netlink.default_mtu(),
+        way_out=next(iter(_ways_out(netlink, socket.AF_INET)), ""),
+        closed=frozenset(_closed()) if 4 in forwarding else frozenset(),
+        expiring=tuple(_expiring(netlink)) if 6 in forwarding else (),
+        ways={peer: way for peer in peers if (way := way_to(netlink, ip_address(peer))) is not None},
+        synchronised=is_synchronised(),
     )
+
+
+def _closed() -> Iterator[str]:
+    for switch in Path("/proc/sys/net/ipv4/conf").glob("*/forwarding"):
+        link = switch.parent.name
+        if link not in ("all", "default", "lo") and switch.read_text(encoding="ascii").strip() == "0":
+            yield link
+
+
+def _expiring(netlink: Netlink) -> Iterator[str]:
+    """Yield links whose default route came by a router advertisement, of which a host that forwards takes no more."""
+    for link in _ways_out(netlink, socket.AF_INET6, _RTPROT_RA):
+        setting = Path(f"/proc/sys/net/ipv6/conf/{link}/accept_ra")
+        if setting.exists() and setting.read_text(encoding="ascii").strip() == "1":
+            yield link
+
+
+def _ways_out(netlink: Netlink, family: int, protocol: int | None = None) -> list[str]:
+    """Return the links of the default routes, that which is taken first; protocol: of those that come from it."""
+    with netlink.request("look up", "the default route") as asked:
+        routes = [route for route in asked.get_default_routes(family=family) if route.get_attr("RTA_OIF")]
+        routes.sort(key=lambda route: route.get_attr("RTA_PRIORITY") or 0)
+        found = [route.get_attr("RTA_OIF") for route in routes if protocol in (None, route["proto"])]
+        return [asked.link("get", index=index)[0].get_attr("IFLA_IFNAME") for index in found]
 
 
 def _legacy_drops() -> Iterator[str]:
@@ -71,3 +102,4 @@ def _routes(netlink: Netlink) -> Iterator[tuple[str, str]]:
 
 
 _LOCAL = 255
+_RTPROT_RA = 9

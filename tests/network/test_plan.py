@@ -77,6 +77,7 @@ def test_a_network():
 bridge pn-1a2b3c4d 02:af:3d:5b:a9:4e mtu 1500 10.9.0.1/24
 sysctl net/ipv6/conf/pn-1a2b3c4d/disable_ipv6 = 1
 forwarding ipv4
+sysctl net/ipv4/conf/pn-1a2b3c4d/forwarding = 1
 sysctl net/ipv4/conf/pn-1a2b3c4d/route_localnet = 1
 ipv4 mangle PYNET-ENTER -o pn-1a2b3c4d -j PYNET-ENTER-N
 ipv4 mangle PYNET-ENTER-N -m conntrack --ctstate RELATED,ESTABLISHED -j RETURN
@@ -205,7 +206,7 @@ def test_frames_of_an_endpoint_are_redirected_to_one_place():
 def test_a_network_in_nftables_needs_exceptions_in_iptables():
     lines = render(plan_network(network(), "nftables")).splitlines()
     assert (
-        "\n".join(lines[4:])
+        "\n".join(lines[5:])
         == """\
 nft ipv4 to_network pn-1a2b3c4d : to-N
 nft ipv4 to-N ct state established,related accept
