@@ -205,7 +205,8 @@ class Plugin:
         self._prober = Prober(self._netlink)
         self.ways = WayKeeper(self._store, self._prober, vxlans.compute_checksums_in_software)
         collect = self.forgotten.collect
-        self._admin = AdminDriver(self._store, firewall, self._put_right, collect, self.ways, tracked)
+        etcd = self._agent.health if self._agent is not None else None
+        self._admin = AdminDriver(self._store, firewall, self._put_right, collect, self.ways, tracked, etcd)
         self.reconcile()
         methods = (*self._driver.methods(self.forgotten.lost), *ipam.methods())
         if self._agent is not None:

@@ -12,6 +12,8 @@ from netplugin.machine import HostFacts
 from netplugin.overlay.decide import OVERHEAD_BYTES
 from pluginkit.doctor.findings import Finding, worst_first
 
+# etcd takes a new leader where one of its members says nothing for about as long.
+_SLOW_MS = 1000
 # Fixes. reconcile: records and kernel agree again. collect: what the engines have forgotten is deleted.
 
 
@@ -31,6 +33,7 @@ def examine(sight: Sight) -> list[Finding]:
     """Return what was found, the worst first."""
     found = [
         *_service(sight),
+        *_etcd(sight),
         *_engine(sight),
         *_way_out(sight),
         *_closed(sight),
@@ -53,6 +56,19 @@ def _service(sight: Sight) -> Iterator[Finding]:
     for record in sight.service.Unfinished:
         what = f"a change of {record} was cut short"
         yield Finding("fault", what, "--fix finishes or undoes it; else the next check does", "reconcile")
+
+
+def _etcd(sight: Sight) -> Iterator[Finding]:
+    etcd = sight.service.Etcd
+    if etcd is None:
+        return
+    if etcd.Failure:
+        last = f"answered last at {etcd.AnsweredAt:%Y-%m-%d %H:%M:%S}Z" if etcd.AnsweredAt else "has not answered yet"
+        cure = "until it does, new networks are refused, and what other hosts do is not known here; the rest goes on"
+        yield Finding("fault", f"etcd {last}: {etcd.Failure}", cure)
+    elif etcd.TookMs >= _SLOW_MS:
+        cure = "what is new on overlays waits for it; are its disks, its hosts or the way there slow? its log says more"
+        yield Finding("warning", f"etcd took {etcd.TookMs} ms to answer a small question", cure)
 
 
 def _ways(sight: Sight) -> Iterator[Finding]:

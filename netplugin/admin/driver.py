@@ -15,6 +15,7 @@ from netplugin.admin import wire
 from netplugin.admin.explain import Packet, explain
 from netplugin.admin.flows import told
 from netplugin.admin.rules import rules
+from netplugin.cluster.health import Health
 from netplugin.firewall.backends import BACKENDS, Name
 from netplugin.kinds import ENDPOINTS, NETWORKS, REMOTE_ENDPOINTS, REMOTE_HOSTS
 from netplugin.machine import Flow
@@ -37,7 +38,8 @@ class AdminDriver:
     """What an administrator sees of a running pynet, and tells it to do.
 
     reconcile: puts the kernel right, and calls `reconciled`. collect: deletes what the engines have forgotten.
-    ways: knows how it is to peers. flows: looks at what the kernel tracks.
+    ways: knows how it is to peers. flows: looks at what the kernel tracks. etcd: tells how it fares; None:
+    this host is in no cluster.
     """
 
     def __init__(
@@ -48,6 +50,7 @@ class AdminDriver:
         collect: Callable[[], None],
         ways: WayKeeper,
         flows: Callable[[], Iterable[Flow]],
+        etcd: Callable[[], Health] | None,
     ) -> None:
         self._store = store
         self._firewall = firewall
@@ -55,6 +58,7 @@ class AdminDriver:
         self._collect = collect
         self._ways = ways
         self._flows = flows
+        self._etcd = etcd
         self._last: ReconcileAnswer | None = None
 
     def methods(self) -> tuple[Method, ...]:
@@ -107,7 +111,7 @@ class AdminDriver:
         """Return how the service fares."""
         kinds: tuple[Any, ...] = (NETWORKS, ENDPOINTS)
         unfinished = tuple(f"{kind.name} {row.id}" for kind in kinds for row in self._store.rows(kind) if row.pending)
-        return wire.ServiceAnswer(version(_PACKAGE), self._firewall, unfinished, self._last)
+        return wire.ServiceAnswer(version(_PACKAGE), self._firewall, unfinished, self._last, self._etcd_info())
 
     def reconcile(self) -> ReconcileAnswer | None:
         """Records and kernel agree; return what that took."""
@@ -120,6 +124,10 @@ class AdminDriver:
         Raises: Unavailable: an engine could not be asked.
         """
         self._collect()
+
+    def _etcd_info(self) -> wire.EtcdInfo | None:
+        health = self._etcd() if self._etcd is not None else None
+        return wire.EtcdInfo(health.answered, round(health.took_s * 1000), health.failure) if health else None
 
     def _records(self) -> list[tuple[Network, tuple[Endpoint, ...]]]:
         endpoints: dict[str, list[Endpoint]] = {}

@@ -148,13 +148,29 @@ class FlowsAnswer:
 
 
 @dataclass(frozen=True)
+class EtcdInfo:
+    """How etcd fares. AnsweredAt: when it last did, None: never yet. TookMs: how long a small question took it then.
+
+    Failure: why it is not followed now, "": it is.
+    """
+
+    AnsweredAt: datetime | None
+    TookMs: int
+    Failure: str
+
+
+@dataclass(frozen=True)
 class ServiceAnswer:
-    """Service.Inspect. Unfinished: records whose last move did not come to its end, as KIND ID."""
+    """Service.Inspect. Unfinished: records whose last move did not come to its end, as KIND ID.
+
+    Etcd: None on a host of no cluster.
+    """
 
     Version: str
     Firewall: str
     Unfinished: tuple[str, ...]
     LastReconcile: ReconcileAnswer | None
+    Etcd: EtcdInfo | None = None
 
 
 @dataclass(frozen=True)

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
 
 from netplugin.cluster import keys
 from netplugin.cluster.directory import TTL_S, Directory, Superseded
 from netplugin.cluster.driver import Addresses, ClusterDriver
 from netplugin.cluster.etcd import Compacted, Watch
+from netplugin.cluster.health import Health
 from netplugin.records import Endpoint, Network
-from pluginkit.errors import BadRequest, Unavailable
+from pluginkit.errors import BadRequest, Unavailable, describe
 from pluginkit.log import failure
 
 log = logging.getLogger(__name__)
@@ -36,6 +40,7 @@ class Agent:
         self._watch: Watch | None = None
         self._again = False
         self._registered = False
+        self._health = Health()
         self._closed = threading.Event()
         self._threads = (
             threading.Thread(target=self._listen, name="cluster", daemon=True),
@@ -104,6 +109,11 @@ class Agent:
             if self._watch is not None:
                 self._watch.cancel()
 
+    def health(self) -> Health:
+        """Return how etcd fares."""
+        with self._turn:
+            return self._health
+
     def _is_connected(self) -> bool:
         with self._turn:
             return self._watch is not None
@@ -123,6 +133,8 @@ class Agent:
                 if not told:
                     failure(log, exc)
                 told = True
+                with self._turn:
+                    self._health = replace(self._health, failure=describe(exc))
             with self._turn:
                 self._watch = None
                 at_once = self._again and not told
@@ -143,6 +155,7 @@ class Agent:
         watch = self._directory.etcd.watch(keys.AT, listing.revision)
         with self._turn:
             self._watch = watch
+            self._health = replace(self._health, answered=datetime.now(UTC), failure="")
             if self._again or self._closed.is_set():
                 watch.cancel()
         return watch
@@ -152,11 +165,14 @@ class Agent:
             try:
                 if not self._registered:
                     continue
+                began = time.monotonic()
                 if not self._directory.stay_alive():
                     # Others may take this host for dead by now.
                     self._registered = False
                     self.look_again()
                 with self._turn:
+                    answered, took_s = datetime.now(UTC), time.monotonic() - began
+                    self._health = replace(self._health, answered=answered, took_s=took_s)
                     is_deaf = self._watch is not None and not self._directory.etcd.is_nearest(self._watch)
                 if is_deaf or self._directory.owes:
                     self.look_again()

@@ -36,6 +36,14 @@ class Server:
             self._process.send_signal(signal.SIGKILL)
             self._process.wait(timeout=10)
 
+    def answer_nobody(self, seconds: float) -> None:
+        """It has done nothing for as long."""
+        self._process.send_signal(signal.SIGSTOP)
+        try:
+            time.sleep(seconds)
+        finally:
+            self._process.send_signal(signal.SIGCONT)
+
     def ctl(self, *words: str) -> str:
         done = self._ctl(*words)
         assert done.returncode == 0, done.stderr
