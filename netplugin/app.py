@@ -9,7 +9,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from netplugin import kinds
 from netplugin.admin.driver import AdminDriver
 from netplugin.admin.events import happenings
 from netplugin.cluster.access import ClusterSettings
@@ -54,6 +53,7 @@ from netplugin.kernel.traffic.announce import Announcer
 from netplugin.kernel.traffic.antispoof import SourceGuards
 from netplugin.kernel.traffic.redirects import Redirects
 from netplugin.kernel.traffic.shaping import Shapers
+from netplugin.kinds import open_store
 from netplugin.overlay.keeper import WayKeeper
 from netplugin.publish.publisher import Publisher
 from netplugin.resources import (
@@ -82,43 +82,29 @@ from pluginkit.metrics import Metrics
 from pluginkit.reconcile import Kernel
 from pluginkit.server import create_admin_app, create_app
 from pluginkit.service import Running
-from pluginkit.store import Store
 
 log = logging.getLogger(__name__)
 
-STATE_FILE = "pynet.db"
 DEFAULT_POOLS = PoolConfig()
 
 
-def open_store(state_dir: Path) -> Store:
-    """Return the records below `state_dir`.
+def refuse_strangers(state_dir: Path) -> None:
+    """This host has no endpoints: there are no records of any below `state_dir` yet.
 
-    Raises: StateError: they cannot be used.
+    Raises: Conflict: it has, and pynet would take them away.
     """
-    return Store(state_dir / STATE_FILE, kinds.ALL, kinds.MIGRATIONS)
-
-
-def check_state(state_dir: Path, start_over: bool) -> None:
-    """The records below `state_dir` can be used, and are those of the endpoints that this host has.
-
-    start_over: where there were none yet, endpoints without a record may be taken away.
-
-    Raises: StateError: they cannot be used; Conflict: there are none yet, but endpoints of ours.
-    """
-    if not start_over and not (state_dir / STATE_FILE).exists():
-        netlink = Netlink()
-        try:
-            strangers = sorted(veth.name for veth in Veths(netlink).owned())
-        finally:
-            netlink.close()
-        if strangers:
-            some = ", ".join(strangers[:3]) + (", …" if len(strangers) > 3 else "")
-            raise Conflict(
-                f"cannot begin with no records in {state_dir}: containers use networks of pynet on this host ({some}),"
-                " which it would take away; give the directory that has their records (--state-dir; state.source of the"
-                " managed plugin), or, if these are lost, start once with --start-over (PYNET_START_OVER=1)"
-            )
-    open_store(state_dir).close()
+    netlink = Netlink()
+    try:
+        strangers = sorted(veth.name for veth in Veths(netlink).owned())
+    finally:
+        netlink.close()
+    if strangers:
+        some = ", ".join(strangers[:3]) + (", …" if len(strangers) > 3 else "")
+        raise Conflict(
+            f"cannot begin with no records in {state_dir}: containers use networks of pynet on this host ({some}),"
+            " which it would take away; give the directory that has their records (--state-dir; state.source of the"
+            " managed plugin), or, if these are lost, start once with --start-over (PYNET_START_OVER=1)"
+        )
 
 
 class Plugin:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -109,23 +110,37 @@ def serve(
 ) -> None:
     """Answer dockerd until SIGTERM. SIGHUP puts the kernel right at once; networks stay when pynet ends."""
     log.configure(log_level, journald="JOURNAL_STREAM" in os.environ)
-    from netplugin import app as plugin
     from netplugin.cluster.access import ClusterSettings, parse_access, parse_own_vtep
-    from netplugin.engine.api import DEFAULT_ENGINES
     from netplugin.ipam.pools import PoolConfig, parse_pool_range
-    from netplugin.kernel import probe
+    from netplugin.kinds import STATE_FILE, open_store
     from netplugin.values import parse_port_range
     from pluginkit import listener, service
 
     with told_in_one_line("pynet"):
-        pools = PoolConfig(tuple(map(parse_pool_range, pool))) if pool else plugin.DEFAULT_POOLS
+        pools = PoolConfig(tuple(map(parse_pool_range, pool))) if pool else PoolConfig()
         ephemeral = parse_port_range(ephemeral_ports) if ephemeral_ports else None
         settings = ClusterSettings(cluster, cluster_ca, cluster_cert, cluster_key, vtep) if cluster else None
         if settings is not None:
             # A mistake in them is told before anything is started.
             parse_access(settings)
             parse_own_vtep(settings)
-        backend = probe.firewall() if firewall == "auto" else firewall
+
+        def check() -> None:
+            if not start_over and not (state_dir / STATE_FILE).exists():
+                # Only here: with records it listens before all of this is loaded.
+                from netplugin.app import refuse_strangers
+
+                refuse_strangers(state_dir)
+            open_store(state_dir).close()
+
+        def start() -> service.Running:
+            from netplugin import app as plugin
+            from netplugin.engine.api import DEFAULT_ENGINES
+            from netplugin.kernel import probe
+
+            backend = probe.firewall() if firewall == "auto" else firewall
+            return plugin.start(state_dir, backend, pools, tuple(engine) or DEFAULT_ENGINES, settings, ephemeral, scope)
+
         # Held, by its descriptor, until this process and its worker end.
         _claimed = listener.claim_network_namespace("pynet")
         service.serve(
@@ -134,10 +149,9 @@ def serve(
                 socket=socket,
                 state_dir=state_dir,
                 reconcile_every_s=reconcile_every,
-                check=lambda: plugin.check_state(state_dir, start_over),
-                start=lambda: plugin.start(
-                    state_dir, backend, pools, tuple(engine) or DEFAULT_ENGINES, settings, ephemeral, scope
-                ),
+                check=check,
+                load=lambda: import_module("netplugin.app"),
+                start=start,
             )
         )
 

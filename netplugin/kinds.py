@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from pathlib import Path
 
 from netplugin.ipam.records import Address, Installation, Pool
 from netplugin.records import (
@@ -16,8 +17,9 @@ from netplugin.records import (
     RemoteHost,
     Sighting,
 )
-from pluginkit.store import Kind, create_tables
+from pluginkit.store import Kind, Store, create_tables
 
+STATE_FILE = "pynet.db"
 NETWORKS = Kind("network", Network, durable=True)
 ENDPOINTS = Kind("endpoint", Endpoint, durable=False)
 # After a reboot the cluster tells them again.
@@ -87,3 +89,11 @@ def index_elsewhere(connection: sqlite3.Connection) -> None:
 
 
 MIGRATIONS = (create_tables, index_addresses, keep_mtu, index_elsewhere)
+
+
+def open_store(state_dir: Path) -> Store:
+    """Return the records below `state_dir`.
+
+    Raises: StateError: they cannot be used.
+    """
+    return Store(state_dir / STATE_FILE, ALL, MIGRATIONS)

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 from pluginkit.errors import PluginError
@@ -16,15 +13,13 @@ from pluginkit.metrics import Metrics
 from pluginkit.reconcile import Kernel
 from pluginkit.server import create_admin_app, create_app
 from pluginkit.service import Running
-from pluginkit.store import Store
 from volplugin.admin.driver import AdminDriver
 from volplugin.admin.events import happenings
 from volplugin.archive.driver import ArchiveDriver
-from volplugin.capacity import NEVER, Overcommit
 from volplugin.doctor.driver import DoctorDriver
 from volplugin.driver import VolumeDriver
 from volplugin.instants.driver import InstantDriver
-from volplugin.kernel import mountinfo, mounts
+from volplugin.kernel import mountinfo
 from volplugin.kernel.backing import BackingFiles
 from volplugin.kernel.copies.freezing import Freezer
 from volplugin.kernel.copies.snapshots import Restorations, SnapshotFiles
@@ -54,45 +49,11 @@ from volplugin.resources import (
     StagedImage,
     TrashedImage,
 )
+from volplugin.state import Config, open_store
 from volplugin.upkeep.driver import UpkeepDriver
-from volplugin.volumes import ALL, Policy, Volumes
+from volplugin.volumes import Policy, Volumes
 
 log = logging.getLogger(__name__)
-
-STATE_FILE = "pyvol.db"
-
-
-@dataclass(frozen=True)
-class Config:
-    """What the administrator decides. bind_roots: below these, users may have directories of the host mounted.
-
-    key_roots: below these are the keys of volumes, and the programs that print them.
-    """
-
-    state_dir: Path
-    mount_root: Path
-    bind_roots: tuple[Path, ...]
-    key_roots: tuple[Path, ...]
-    default_size: int
-    overcommit: Overcommit = NEVER
-    trash: timedelta = timedelta()
-
-
-def check(config: Config) -> None:
-    """The records are readable and the mount root is ours.
-
-    Raises: StateError.
-    """
-    open_store(config.state_dir).close()
-    mounts.claim_root(config.mount_root)
-
-
-def open_store(state_dir: Path) -> Store:
-    """Return the records below `state_dir`.
-
-    Raises: StateError: they cannot be used.
-    """
-    return Store(state_dir / STATE_FILE, ALL)
 
 
 def start(config: Config) -> Running:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from datetime import timedelta
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -123,11 +124,16 @@ def serve(
     """Answer dockerd until SIGTERM. SIGHUP puts the kernel right at once; volumes stay mounted when pyvol ends."""
     log.configure(log_level, journald="JOURNAL_STREAM" in os.environ)
     from pluginkit import service
-    from volplugin import app as plugin
+    from volplugin.state import Config, check
+
+    def start() -> service.Running:
+        from volplugin import app as plugin
+
+        return plugin.start(config)
 
     # The kernel tells paths without links, and by its paths we know our own mounts again.
     state_dir = state_dir.resolve()
-    config = plugin.Config(
+    config = Config(
         state_dir=state_dir,
         mount_root=(mount_root or state_dir / "mnt").resolve(),
         bind_roots=tuple(root.absolute() for root in bind_root or ()),
@@ -143,8 +149,9 @@ def serve(
                 socket=socket,
                 state_dir=state_dir,
                 reconcile_every_s=reconcile_every,
-                check=lambda: plugin.check(config),
-                start=lambda: plugin.start(config),
+                check=lambda: check(config),
+                load=lambda: import_module("volplugin.app"),
+                start=start,
             )
         )
 

@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from netplugin.app import open_store
 from netplugin.firewall import nftables
 from netplugin.firewall.backends import BACKENDS, Name
 from netplugin.firewall.policy import FAMILIES
@@ -26,7 +25,7 @@ from netplugin.kernel.netlink import Netlink
 from netplugin.kernel.ports.held import PortHolder
 from netplugin.kernel.sysctl import Sysctls
 from netplugin.kernel.traffic.redirects import Redirects
-from netplugin.kinds import ENDPOINTS, NETWORKS
+from netplugin.kinds import ENDPOINTS, NETWORKS, open_store
 from netplugin.plan import plans
 from netplugin.records import Endpoint, Network
 from netplugin.resources import Bridge, Forwarding, HostPorts, NftPorts, NftRuleset, Redirect, Ruleset, Sysctl, Veth

@@ -8,9 +8,8 @@ from http.server import BaseHTTPRequestHandler
 
 import pytest
 
-from netplugin.app import open_store
 from netplugin.engine.forgotten import Forgotten
-from netplugin.kinds import ENDPOINTS, LOST, NETWORKS, SIGHTINGS
+from netplugin.kinds import ENDPOINTS, LOST, NETWORKS, SIGHTINGS, open_store
 from pluginkit.errors import Unavailable
 from tests.network.samples import endpoint, network
 

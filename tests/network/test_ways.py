@@ -17,11 +17,10 @@ from scapy.layers.inet import UDP
 from scapy.layers.l2 import Ether
 from scapy.packet import Raw
 
-from netplugin.app import open_store
 from netplugin.kernel.netlink import Netlink
 from netplugin.kernel.overlay.prober import Prober, let_software_compute_checksums
 from netplugin.kernel.overlay.vxlan import VxlanDevices
-from netplugin.kinds import NETWORKS, REMOTE_HOSTS
+from netplugin.kinds import NETWORKS, REMOTE_HOSTS, open_store
 from netplugin.overlay.keeper import WayKeeper, underlays
 from netplugin.overlay.ways import Message, Underlay, Way, address_of, pack, unpack, verdict
 from netplugin.records import Overlay, RemoteHost

@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 
 from netplugin import kinds
-from netplugin.app import open_store as open_pynet
 from netplugin.ipam.records import Address, Installation, Pool
+from netplugin.kinds import open_store as open_pynet
 from netplugin.options import NetworkOptions
 from netplugin.records import (
     Endpoint,
@@ -35,9 +35,9 @@ from pluginkit.store import VERSION, Row, Store
 from runtime.errors import Failed
 from runtime.state import SCHEMA as PYRUN_SCHEMA
 from runtime.state import State
-from volplugin.app import open_store as open_pyvol
 from volplugin.options import Bind, Loop
 from volplugin.records import Attachment, MountCount, Volume
+from volplugin.state import open_store as open_pyvol
 from volplugin.volumes import ALL as PYVOL_KINDS
 from volplugin.volumes import ATTACHMENT, VOLUME
 

@@ -60,11 +60,17 @@ def test_it_knows_who_asks(plugin: PluginProcess) -> None:
     assert plugin.status()["Caller"].startswith(f"{os.getpid()}@")
 
 
-def test_a_request_that_comes_before_the_state_is_loaded_waits(start: Start) -> None:
-    plugin = start(SLOW_START="1")
-    until(plugin.socket.exists, "a socket")
-    until(lambda: plugin.answers(), "an answer")
-    assert plugin.call("Tiny.Echo", {"Text": "early"}) == {"Text": "early"}
+@pytest.mark.parametrize("slow", ["SLOW_LOAD", "SLOW_START"])
+def test_a_request_that_comes_before_all_is_loaded_waits(start: Start, slow: str) -> None:
+    plugin = start(**{slow: "3"})
+    with socket.socket(socket.AF_UNIX) as early:
+        until(lambda: early.connect_ex(str(plugin.socket)) == 0, "a socket that listens")
+        early.sendall(b"POST /Plugin.Activate HTTP/1.1\r\nHost: tiny\r\nContent-Length: 0\r\n\r\n")
+        early.settimeout(1)
+        with pytest.raises(TimeoutError):
+            early.recv(1)
+        early.settimeout(20)
+        assert early.recv(64).startswith(b"HTTP/1.1 200")
 
 
 def test_term_lets_running_requests_finish_and_leaves_with_0(plugin: PluginProcess) -> None:

@@ -80,6 +80,10 @@ def fail(when: str) -> None:
         raise StateError(f"cannot use the state file at {when}")
 
 
+def load() -> None:
+    time.sleep(float(os.environ.get("SLOW_LOAD", "0")))
+
+
 def start() -> Running:
     fail("start")
     time.sleep(float(os.environ.get("SLOW_START", "0")))
@@ -97,7 +101,7 @@ def main() -> None:
     directory = Path(sys.argv[1])
     log.configure("info", journald=False)
     try:
-        serve(Service("tiny", directory / "tiny.sock", directory, 3600.0, lambda: fail("check"), start))
+        serve(Service("tiny", directory / "tiny.sock", directory, 3600.0, lambda: fail("check"), load, start))
     except PluginError as exc:
         sys.exit(f"tiny: {exc}")
 
