@@ -19,7 +19,7 @@ from netplugin.overlay.cli import app as network_app
 from netplugin.publish.cli import app as publish_app
 from netplugin.top.cli import top
 from pluginkit import log
-from pluginkit.cli import create_cli, told_in_one_line
+from pluginkit.cli import Json, as_json, create_cli, told_in_one_line
 from pluginkit.errors import PluginError, Unavailable
 from pluginkit.install.cli import add_install_commands
 
@@ -157,11 +157,15 @@ def serve(
 
 
 @app.command()
-def options() -> None:
+def options(json: Json = False) -> None:
     """Print the options of `docker network create -d pynet -o …`."""
-    from netplugin.options import describe_options
+    from netplugin.options import OPTIONS, describe_options
 
-    typer.echo(describe_options(), nl=False)
+    if json:
+        words = ("key", "accepts", "default", "help")
+        typer.echo(as_json([{word: getattr(option, word) for word in words} for option in OPTIONS]))
+    else:
+        typer.echo(describe_options(), nl=False)
 
 
 @app.command()

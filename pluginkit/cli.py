@@ -7,7 +7,7 @@ import tomllib
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 from typer.completion import completion_init  # type: ignore[attr-defined] # documented nowhere, called by Typer
@@ -15,6 +15,9 @@ from typer.completion import completion_init  # type: ignore[attr-defined] # doc
 from pluginkit.errors import PluginError
 
 _PACKAGE = "pynet-pyvol"
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+AlwaysJson = Annotated[bool, typer.Option("--json", help="Print JSON, as it does without.")]
 
 
 def create_cli(name: str, summary: str) -> typer.Typer:

@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 import typer
 
 from pluginkit import log
-from pluginkit.cli import create_cli, told_in_one_line
+from pluginkit.cli import Json, as_json, create_cli, told_in_one_line
 from pluginkit.install.cli import add_install_commands
 from volplugin.admin.cli import add_commands
 from volplugin.archive.cli import add_archive_commands
@@ -157,11 +157,16 @@ def serve(
 
 
 @app.command()
-def options() -> None:
+def options(json: Json = False) -> None:
     """Print the options of `docker volume create -d pyvol -o …`."""
-    from volplugin.options import describe_options
+    from volplugin.options import LOCAL_OPTIONS, OPTIONS, describe_options
 
-    typer.echo(describe_options(), nl=False)
+    if json:
+        words = ("key", "backends", "accepts", "default", "later", "help")
+        every = (*OPTIONS, *LOCAL_OPTIONS)
+        typer.echo(as_json([{word: getattr(option, word) for word in words} for option in every]))
+    else:
+        typer.echo(describe_options(), nl=False)
 
 
 app.command()(conform)

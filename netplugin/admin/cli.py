@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from pluginkit.cli import as_json, told_in_one_line
+from pluginkit.cli import AlwaysJson, Json, as_json, told_in_one_line
 from pluginkit.doctor.cli import Fix, ask_engines, run
 from pluginkit.errors import NotFound
 from pluginkit.events.cli import Follow
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 StateDir = Annotated[Path, typer.Option(envvar="PYNET_STATE_DIR", help="State directory of the pynet that is asked.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Engines = Annotated[
     list[Path] | None,
     typer.Option("--engine", envvar="PYNET_ENGINES", help="Socket of an engine that knows names; repeatable."),
@@ -44,7 +43,7 @@ def add_commands(app: typer.Typer) -> None:
     app.command("events")(events)
 
 
-def api() -> None:
+def api(json: AlwaysJson = True) -> None:  # noqa: ARG001
     """Print the description of the socket for administrators, as OpenAPI."""
     from netplugin.admin.api import METHODS
     from pluginkit.openapi.description import describe
@@ -62,6 +61,7 @@ def list_networks(json: Json = False, engine: Engines = None, state_dir: StateDi
 
 def inspect(
     networks: Annotated[list[str], typer.Argument(metavar="NETWORK...", help="Names or IDs, or the start of an ID.")],
+    json: AlwaysJson = True,  # noqa: ARG001
     engine: Engines = None,
     state_dir: StateDir = DEFAULT_STATE_DIR,
 ) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pluginkit.cli import as_json, columns, told_in_one_line
+from pluginkit.cli import Json, as_json, columns, told_in_one_line
 
 if TYPE_CHECKING:
     from netplugin.cluster.etcd import Etcd
@@ -29,12 +29,17 @@ Key = Annotated[Path | None, typer.Option("--cluster-key", envvar="PYNET_CLUSTER
 
 
 @app.command()
-def hosts(cluster: Cluster, ca: Authority = None, cert: Certificate = None, key: Key = None) -> None:
+def hosts(
+    cluster: Cluster, ca: Authority = None, cert: Certificate = None, key: Key = None, json: Json = False
+) -> None:
     """List the hosts: name, address in the underlay, whether alive, how many networks and endpoints, ID."""
     from netplugin.cluster import operate
 
     with told_in_one_line("pynet"):
         lines = operate.hosts(_etcd(cluster, ca, cert, key))
+    if json:
+        typer.echo(as_json(lines))
+        return
     rows = [("NAME", "VTEP", "STATE", "NETWORKS", "ENDPOINTS", "ID")]
     rows += [
         (line.name, line.vtep, "alive" if line.alive else "silent", str(line.networks), str(line.endpoints), line.id)
@@ -44,12 +49,17 @@ def hosts(cluster: Cluster, ca: Authority = None, cert: Certificate = None, key:
 
 
 @app.command()
-def status(cluster: Cluster, ca: Authority = None, cert: Certificate = None, key: Key = None) -> None:
+def status(
+    cluster: Cluster, ca: Authority = None, cert: Certificate = None, key: Key = None, json: Json = False
+) -> None:
     """List the networks: name, VNI, UDP port, MTU, how many hosts and endpoints, subnets."""
     from netplugin.cluster import operate
 
     with told_in_one_line("pynet"):
         lines = operate.networks(_etcd(cluster, ca, cert, key))
+    if json:
+        typer.echo(as_json(lines))
+        return
     rows: list[tuple[str, ...]] = [("NAME", "VNI", "PORT", "MTU", "HOSTS", "ENDPOINTS", "SUBNETS")]
     for line in lines:
         counts = (line.value.vni, line.value.port, line.value.mtu, line.hosts, line.endpoints)
@@ -86,7 +96,7 @@ def verify(
     state_dir: Annotated[
         Path, typer.Option(envvar="PYNET_STATE_DIR", help="State directory of the pynet that is asked.")
     ] = Path("/var/lib/pynet"),
-    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    json: Json = False,
 ) -> None:
     """Compare this host's kernel with etcd; say what was compared, print what differs, exit with 1 if anything does."""
     etcd = _etcd(cluster, ca, cert, key)
@@ -109,6 +119,7 @@ def ways(
     state_dir: Annotated[
         Path, typer.Option(envvar="PYNET_STATE_DIR", help="State directory of the pynet that is asked.")
     ] = Path("/var/lib/pynet"),
+    json: Json = False,
 ) -> None:
     """List how overlays' packets get to each peer, as the pynet here last tried; end with 1 if one does not answer."""
     from netplugin.admin.wire import WaysAnswer
@@ -116,8 +127,9 @@ def ways(
 
     with told_in_one_line("pynet"):
         answer = admin.call("pynet", state_dir, "Ways.List", {}, WaysAnswer)
-    typer.echo(columns([("PEER", "PORT", "STATE"), *((way.Peer, str(way.Port), way.State) for way in answer.Ways)]))
-    if answer.InSoftware:
+    table = columns([("PEER", "PORT", "STATE"), *((way.Peer, str(way.Port), way.State) for way in answer.Ways)])
+    typer.echo(as_json(answer) if json else table)
+    if answer.InSoftware and not json:
         typer.echo("checksums are computed in software")
     if any(way.State == "silent" for way in answer.Ways):
         raise typer.Exit(1)

@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from netplugin.admin.cli import DEFAULT_STATE_DIR, Engines, Json, StateDir, known_networks, names_of
-from pluginkit.cli import as_json
+from netplugin.admin.cli import DEFAULT_STATE_DIR, Engines, StateDir, known_networks, names_of
+from pluginkit.cli import Json, as_json
 
 
 def top(

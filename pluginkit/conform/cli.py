@@ -15,7 +15,6 @@ Engine = Annotated[Path, typer.Option(help="Socket of the engine, which runs on 
 DEFAULT_ENGINE = Path("/run/docker.sock")
 JUnit = Annotated[Path | None, typer.Option(help="Also write JUnit's XML there.")]
 Html = Annotated[Path | None, typer.Option(help="Also write a page for a browser there.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def side_by_side(

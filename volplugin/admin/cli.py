@@ -8,7 +8,7 @@ from typing import Annotated, Any, TypeVar
 import typer
 
 from pluginkit import admin
-from pluginkit.cli import as_json, told_in_one_line
+from pluginkit.cli import AlwaysJson, Json, as_json, told_in_one_line
 from pluginkit.events import cli
 from pluginkit.events.cli import Follow
 from volplugin.admin import engine, present
@@ -31,7 +31,6 @@ from volplugin.values import format_size, rough_size
 T = TypeVar("T")
 
 StateDir = Annotated[Path, typer.Option(envvar="PYVOL_STATE_DIR", help="State directory of the pyvol that is asked.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Name = Annotated[str, typer.Argument(metavar="VOLUME", help="Name of a volume.")]
 Snapshot = Annotated[str, typer.Argument(metavar="VOLUME@NAME", help="A snapshot.")]
 DEFAULT_STATE_DIR = Path("/var/lib/pyvol")
@@ -56,7 +55,7 @@ def add_commands(app: typer.Typer) -> None:
     app.add_typer(snapshots, name="snapshot")
 
 
-def api() -> None:
+def api(json: AlwaysJson = True) -> None:  # noqa: ARG001
     """Print the description of the socket for administrators, as OpenAPI."""
     from pluginkit.openapi.description import describe
     from volplugin.admin.api import METHODS
@@ -72,7 +71,7 @@ def list_volumes(json: Json = False, state_dir: StateDir = DEFAULT_STATE_DIR) ->
 
 def inspect(
     names: Annotated[list[str], typer.Argument(metavar="VOLUME...", help="Names of volumes.")],
-    json: Annotated[bool, typer.Option("--json", help="Print JSON, as it does without.")] = True,  # noqa: ARG001
+    json: AlwaysJson = True,  # noqa: ARG001
     state_dir: StateDir = DEFAULT_STATE_DIR,
 ) -> None:
     """Print everything that is known of volumes, as JSON."""
@@ -94,22 +93,31 @@ def events(follow: Follow = True, json: Json = False, state_dir: StateDir = DEFA
 def resize(
     name: Name,
     size: Annotated[str, typer.Argument(help="New size, as with -o size: 2G.")],
+    json: Json = False,
     state_dir: StateDir = DEFAULT_STATE_DIR,
 ) -> None:
     """Give a volume another size. It grows while it is mounted; ext4 and btrfs shrink while they are not."""
     answer = ask(state_dir, "Volumes.Resize", ResizeRequest(name, size), ResizeAnswer)
     later = "; the kernel does not let it grow while it is mounted: it will at its next mount"
+    if json:
+        typer.echo(as_json(answer))
+        return
     typer.echo(f"{name} has {format_size(answer.SizeBytes)}{later if answer.AtNextMount else ''}")
 
 
 def trim(
     names: Annotated[list[str], typer.Argument(metavar="VOLUME...", help="Names of volumes.")],
+    json: Json = False,
     state_dir: StateDir = DEFAULT_STATE_DIR,
 ) -> None:
     """Give the space of deleted files back to the disk. Containers go on."""
+    answers = {}
     for name in names:
-        answer = ask(state_dir, "Volumes.Trim", TrimRequest(name), TrimAnswer)
-        typer.echo(f"{name}: {rough_size(answer.FreedBytes)} came free")
+        answers[name] = ask(state_dir, "Volumes.Trim", TrimRequest(name), TrimAnswer)
+        if not json:
+            typer.echo(f"{name}: {rough_size(answers[name].FreedBytes)} came free")
+    if json:
+        typer.echo(as_json(answers))
 
 
 def protect(

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pluginkit.cli import told_in_one_line
-from pluginkit.conform.cli import DEFAULT_ENGINE, Engine, Html, Json, JUnit, side_by_side
+from pluginkit.cli import Json, told_in_one_line
+from pluginkit.conform.cli import DEFAULT_ENGINE, Engine, Html, JUnit, side_by_side
 
 if TYPE_CHECKING:
     from pluginkit.conform.verdict import Verdict

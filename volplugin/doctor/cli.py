@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pluginkit import admin
+from pluginkit.cli import Json
 from pluginkit.doctor.cli import Fix, ask_engines, run
 from pluginkit.errors import PluginError
-from volplugin.admin.cli import DEFAULT_STATE_DIR, Json, Name, StateDir, ask
+from volplugin.admin.cli import DEFAULT_STATE_DIR, Name, StateDir, ask
 
 if TYPE_CHECKING:
     from pluginkit.doctor.findings import Finding

@@ -7,8 +7,8 @@ from typing import Annotated
 import typer
 
 from pluginkit import admin
-from pluginkit.cli import as_json, columns, told_in_one_line
-from volplugin.admin.cli import DEFAULT_STATE_DIR, Json, Name, StateDir
+from pluginkit.cli import Json, as_json, columns, told_in_one_line
+from volplugin.admin.cli import DEFAULT_STATE_DIR, Name, StateDir
 from volplugin.admin.wire import InspectAnswer, InspectRequest
 from volplugin.instants.wire import ScheduleRequest
 

@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from pluginkit.cli import as_json, columns
-from volplugin.admin.cli import DEFAULT_STATE_DIR, Json, StateDir, ask
+from pluginkit.cli import Json, as_json, columns
+from volplugin.admin.cli import DEFAULT_STATE_DIR, StateDir, ask
 from volplugin.pools.wire import PoolCreateRequest, PoolGrowRequest, PoolInfo, PoolRemoveRequest, PoolsAnswer
 from volplugin.values import rough_size
 

@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from pluginkit.cli import as_json, columns
-from volplugin.admin.cli import DEFAULT_STATE_DIR, Json, Name, StateDir, ask
+from pluginkit.cli import Json, as_json, columns
+from volplugin.admin.cli import DEFAULT_STATE_DIR, Name, StateDir, ask
 from volplugin.admin.wire import InspectAnswer, InspectRequest
 from volplugin.upkeep.wire import (
     CheckAnswer,
@@ -64,6 +64,7 @@ def set_options(
     options: Annotated[
         list[str], typer.Argument(metavar="OPTION=VALUE...", help="As with -o; without a value: unset.")
     ],
+    json: Json = False,
     state_dir: StateDir = DEFAULT_STATE_DIR,
 ) -> None:
     """Change options of a volume that may change later: `pyvol options` says which."""
@@ -74,6 +75,9 @@ def set_options(
             raise typer.BadParameter(f"{option} is not spelled OPTION=VALUE")
         given[key] = text
     answer = ask(state_dir, "Upkeep.Set", SetRequest(name, given), SetAnswer)
+    if json:
+        typer.echo(as_json(answer))
+        return
     later = f": it is mounted, and gets {', '.join(answer.AtNextMount)} at its next mount" if answer.AtNextMount else ""
     typer.echo(f"{name}{later}")
 
@@ -116,7 +120,9 @@ def undelete(
         str, typer.Argument(metavar="VOLUME", help="The name that it had, or what `trash ls` calls it.")
     ],
     name: Annotated[str, typer.Option("--as", metavar="NAME", help="The name that it gets.")] = "",
+    json: Json = False,
     state_dir: StateDir = DEFAULT_STATE_DIR,
 ) -> None:
     """Take a volume out of the trash, the one that was removed last if there are several of that name."""
-    typer.echo(ask(state_dir, "Trash.Undelete", UndeleteRequest(trashed, name), UndeleteAnswer).Name)
+    answer = ask(state_dir, "Trash.Undelete", UndeleteRequest(trashed, name), UndeleteAnswer)
+    typer.echo(as_json(answer) if json else answer.Name)
