@@ -5,7 +5,7 @@ ENGINE = docker-20.10
 FIREWALL = auto
 FORM = legacy
 
-.PHONY: help up down test integration matrix plugins bench chaos conform mutations power-cuts hostile fuzz partitions site lint format docs manual deb containerfile packages
+.PHONY: help up down test integration matrix plugins bench chaos soak conform mutations power-cuts hostile fuzz partitions site lint format docs manual deb containerfile packages
 
 help: ## Print this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -24,6 +24,9 @@ bench: ## pynet beside Docker's own bridge driver, as a table; ARGS="--rounds 9 
 
 chaos: ## Hundreds of times kill -9 at random moments; CHAOS_SEED=… repeats a run
 	@scripts/chaos
+
+soak: ## Churn for SOAK_MINUTES=60 on both plugins: memory, descriptors, threads, rows, rules, latency, and whether they are flat
+	@.venv/bin/python -m tests.soak
 
 power-cuts: ## 50 copies of a volume that is being written to, on each filesystem; POWER_CUT_SEED=… repeats a run
 	@POWER_CUTS=$${POWER_CUTS:-50} .venv/bin/python -m pytest -rA -n 2 tests/volume/test_power_cut.py

@@ -66,6 +66,16 @@ class Netlink:
             except NetlinkError as exc:
                 if exc.code not in ignore:
                     raise KernelError(operation, subject, exc.code) from exc
+            finally:
+                self._forget_late_answers()
+
+    def _forget_late_answers(self) -> None:
+        """What came after its request had ended is gone: pyroute2 keeps it for ever, in a queue that nobody reads."""
+        assert self._socket is not None
+        # There is none where the block asked nothing.
+        late = getattr(self._socket.asyncore, "msg_queue", None)
+        while late is not None and not late.root.empty():
+            late.root.get_nowait()
 
     def link(self, name: str) -> Link | None:
         """Return the link `name` of this network namespace, or None."""

@@ -41,6 +41,16 @@ def veths(netlink):
     return Veths(netlink)
 
 
+def test_no_answer_is_kept_for_which_nobody_waits(netlink, bridges):
+    bridges.ensure(BRIDGE)
+    for _ in range(3):
+        assert netlink.link(BRIDGE.name)
+        assert netlink.link("nosuch") is None
+    with netlink.request("look at", "what is left") as socket:
+        socket.link("get", ifname=BRIDGE.name)
+    assert socket.asyncore.msg_queue.root.empty()
+
+
 def test_a_bridge_is_up_with_its_addresses(bridges):
     bridges.ensure(BRIDGE)
     text = ip("addr", "show", BRIDGE.name)
