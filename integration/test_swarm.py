@@ -100,7 +100,8 @@ def test_four_tasks_over_two_nodes(lab: Lab, nodes: Hosts) -> None:
     assert [list(places.values()).count(host) for host in nodes] == [2, 2]
     with captured(lab.wire, PORT) as frames:
         assert all_reach_all(nodes, "web", set(places))
-    assert len({frame.vni for frame in frames}) == 1
+    # Late tasks of the other service announce themselves meanwhile.
+    assert len({frame.vni for frame in frames if frame.kind == "ip"}) == 1
     strangers = {address: f"tcp {address} 80" for address in places}
     stranger = wait_for("a task of the other service runs", lambda: tasks(manager, "other"), 60)[0]
     assert not answering(manager, strangers, manager.network_of(stranger))

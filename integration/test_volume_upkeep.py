@@ -155,23 +155,23 @@ def test_a_file_that_is_replaced_under_a_container(host: Host) -> None:
 def test_two_come_while_the_filesystem_is_being_checked(host: Host) -> None:
     """The pool's disk stands still meanwhile, so that the check takes as long as it is to."""
     pyvol(host, "pool", "create", "p", "400M")
-    create(host, "v1", "size=64M", "pool=p")
-    create(host, "v2", "size=32M")
-    for name in ("ann", "bob"):
-        host.docker("create", "--name", name, *NONE, "-v", "v1:/data", image.NAME, "sleep", "1000000")
-    host.docker("start", "ann")
-    host.sh("ann", "echo kept >/data/file; sync")
-    mine = f"nsenter --mount=/proc/{host.plugins['pyvol'].pid}/ns/mnt"
-    disk = f"{host.volume_state}/volumes/.mounted/p"
-    image_file = f"{disk}/_data/v1/image.ext4"
-    # As after a power cut: what was there while it was mounted.
-    sh(f"{mine} cp {image_file} {disk}/copy")
-    host.docker("kill", "ann")
-    wait_for("nobody has it", lambda: inspect(host, "v1")["mounts"] == {})
-    sh(f"{mine} dd if={disk}/copy of={image_file} bs=1M conv=notrunc,fsync")
-    sh(f"{mine} rm {disk}/copy")
-    sh(f"{mine} fsfreeze -f {disk}")
     try:
+        create(host, "v1", "size=64M", "pool=p")
+        create(host, "v2", "size=32M")
+        for name in ("ann", "bob"):
+            host.docker("create", "--name", name, *NONE, "-v", "v1:/data", image.NAME, "sleep", "1000000")
+        host.docker("start", "ann")
+        host.sh("ann", "echo kept >/data/file; sync")
+        # From outside: a managed pyvol has no programs for this.
+        disk = f"/proc/{host.plugins['pyvol'].pid}/root{host.volume_state}/volumes/.mounted/p"
+        image_file = f"{disk}/_data/v1/image.ext4"
+        # As after a power cut: what was there while it was mounted.
+        sh(f"cp {image_file} {disk}/copy")
+        host.docker("kill", "ann")
+        wait_for("nobody has it", lambda: inspect(host, "v1")["mounts"] == {})
+        sh(f"dd if={disk}/copy of={image_file} bs=1M conv=notrunc,fsync")
+        sh(f"rm {disk}/copy")
+        sh(f"fsfreeze -f {disk}")
         with ThreadPoolExecutor() as threads:
             try:
                 starts = [threads.submit(host.docker, "start", name) for name in ("ann", "bob")]
@@ -181,7 +181,7 @@ def test_two_come_while_the_filesystem_is_being_checked(host: Host) -> None:
                 assert checks(host)
                 assert not any(start.done() for start in starts), "they wait for the check"
             finally:
-                sh(f"{mine} fsfreeze -u {disk}")
+                sh(f"fsfreeze -u {disk}")
             for start in starts:
                 start.result()
         for name in ("ann", "bob"):
