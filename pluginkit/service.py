@@ -7,6 +7,7 @@ requests have finished and takes nothing down. SIGHUP, a timer and `wake` reconc
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import logging
 import os
@@ -39,6 +40,8 @@ _THREADS = 64
 _GRACE_S = 20
 # Nobody who speaks this protocol pauses within a request; who does must not keep a thread for ever.
 _PAUSE_S = 10
+# Source: malloc.h.
+_M_MMAP_THRESHOLD = -3
 
 
 @dataclass(frozen=True)
@@ -79,10 +82,22 @@ def serve(service: Service) -> None:
 
     Raises: StateError, Conflict, KernelError: the plugin cannot start; nothing was changed.
     """
+    _give_back_buffers()
     listener.claim(service.state_dir)
     service.check()
     bound = None if listener.passed_by_systemd() else listener.bind(service.socket)
     _Arbiter(_Application(service, bound)).run()
+
+
+def _give_back_buffers() -> None:
+    """Blocks of malloc of 64 KiB and more are the kernel's again once they are freed.
+
+    Who reads netlink allocates 256 KiB for each answer and keeps the first few bytes. glibc would take such blocks out
+    of its heaps from the second one on, and the rests between what is kept add up. Source: mallopt(3).
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:  # not in musl
+        mallopt(_M_MMAP_THRESHOLD, 64 * 1024)
 
 
 class _Application(BaseApplication):  # type: ignore[misc]

@@ -60,6 +60,11 @@ def test_it_knows_who_asks(plugin: PluginProcess) -> None:
     assert plugin.status()["Caller"].startswith(f"{os.getpid()}@")
 
 
+def test_large_buffers_are_the_kernels_again_when_they_are_freed(plugin: PluginProcess) -> None:
+    answer = plugin.call("Tiny.Mapped")
+    assert answer["Bytes"] >= answer["Of"]
+
+
 @pytest.mark.parametrize("slow", ["SLOW_LOAD", "SLOW_START"])
 def test_a_request_that_comes_before_all_is_loaded_waits(start: Start, slow: str) -> None:
     plugin = start(**{slow: "3"})

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import sys
 import threading
@@ -75,6 +76,26 @@ class Tiny:
         }
 
 
+class _Malloc(ctypes.Structure):
+    """mallinfo2(3)."""
+
+    _fields_ = tuple(
+        (name, ctypes.c_size_t)
+        for name in ("arena", "ordblks", "smblks", "hblks", "hblkhd", "u", "f", "o", "free", "top")
+    )
+
+
+def mapped() -> dict[str, Any]:
+    """How many bytes malloc maps for a block of 300 000 bytes, when it has freed such blocks before."""
+    mallinfo = ctypes.CDLL(None).mallinfo2
+    mallinfo.restype = _Malloc
+    for _ in range(3):
+        bytearray(300_000)
+    before = mallinfo().hblkhd
+    block = bytearray(300_000)
+    return {"Bytes": mallinfo().hblkhd - before, "Of": len(block)}
+
+
 def fail(when: str) -> None:
     if os.environ.get("FAIL") == when:
         raise StateError(f"cannot use the state file at {when}")
@@ -93,6 +114,7 @@ def start() -> Running:
         Method("Tiny.Sleep", Seconds, tiny.sleep),
         Method("Tiny.Fragile", Text, tiny.fragile, hang_up=True),
         Method("Tiny.Status", None, tiny.status),
+        Method("Tiny.Mapped", None, mapped),
     ]
     return Running(create_app("tiny", ["TinyDriver"], methods, Metrics("tiny")), tiny.reconcile)
 
