@@ -59,21 +59,23 @@ class Netlink:
         Raises: KernelError: the kernel refused.
         """
         with self._turn:
-            if self._socket is None:
-                self._socket = IPRoute()
             try:
+                if self._socket is None:
+                    self._socket = IPRoute()
                 yield self._socket
             except NetlinkError as exc:
                 if exc.code not in ignore:
                     raise KernelError(operation, subject, exc.code) from exc
+            except OSError as exc:
+                # There is no socket to be had: too many open files.
+                raise KernelError(operation, subject, exc.errno or 0) from exc
             finally:
                 self._forget_late_answers()
 
     def _forget_late_answers(self) -> None:
         """What came after its request had ended is gone: pyroute2 keeps it for ever, in a queue that nobody reads."""
-        assert self._socket is not None
         # There is none where the block asked nothing.
-        late = getattr(self._socket.asyncore, "msg_queue", None)
+        late = getattr(self._socket.asyncore, "msg_queue", None) if self._socket is not None else None
         while late is not None and not late.root.empty():
             late.root.get_nowait()
 
