@@ -24,7 +24,10 @@ FEW = 4
 
 @dataclass
 class Samples:
-    """Seconds, or rates a second, by measure and variant, in the order in which they were first noted."""
+    """Seconds, or rates a second, by measure and variant, in the order in which they were first noted.
+
+    reference: the variant that the others are told as times of; "" if they are not to be compared.
+    """
 
     variants: Sequence[str]
     reference: str
@@ -41,7 +44,8 @@ class Samples:
 
     def table(self) -> str:
         """A table in Markdown: medians, in brackets how many times the reference's, and where the middle half lies."""
-        lines = [f"| measure, {self.unit.name} (x {self.reference}) | " + " | ".join(self.variants) + " |"]
+        times = f" (x {self.reference})" if self.reference else ""
+        lines = [f"| measure, {self.unit.name}{times} | " + " | ".join(self.variants) + " |"]
         lines.append("|---" * (len(self.variants) + 1) + "|")
         for measure, by_variant in self.values.items():
             lines.append(self._line(measure, {name: statistics.median(values) for name, values in by_variant.items()}))
