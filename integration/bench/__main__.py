@@ -5,19 +5,16 @@ other work to do.
 """
 
 import argparse
-import signal
 import sys
-import tempfile
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
+from integration.bench.laboratory import laboratory
 from integration.bench.samples import Samples
 from integration.bench.subject import NETWORK, Subject, run_of
-from integration.lab import machine
 from integration.lab.engine import ENGINES
 from integration.lab.host import Drivers, Host
-from integration.lab.lab import Lab
 from integration.lab.stub import stub_network
 from integration.lab.wirehost import WireHost
 
@@ -42,19 +39,13 @@ def main() -> None:
     parser.add_argument("--docker-most", type=int, default=1000, help="ports that Docker's own driver is asked for")
     parser.add_argument("--json", type=Path, help="file for all samples, in seconds")
     chosen = parser.parse_args()
-    # Ended early, it still takes down what it made.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
-    root = Path(tempfile.mkdtemp(prefix="pylab-"))
     engine = ENGINES[chosen.engine]
     samples = Samples(tuple(VARIANTS), REFERENCE)
-    lab = Lab(root / "bench", engine, Drivers())
-    with ExitStack() as stack:
-        stack.callback(machine.remove_folder, root)
-        stack.callback(lab.close)
+    with laboratory(engine, Drivers()) as lab, ExitStack() as stack:
         subjects = []
         for number, (name, (drivers, arguments)) in enumerate(VARIANTS.items(), 1):
             kind = replace(engine, arguments=(*engine.arguments, *arguments))
-            host = Host(f"b{number}", root / "bench" / f"b{number}", lab.wire, kind, drivers)
+            host = Host(f"b{number}", lab.root / f"b{number}", lab.wire, kind, drivers)
             stack.callback(host.close)
             subjects.append(Subject(name, host))
         version = subjects[0].host.docker("version", "--format", "{{.Server.Version}}")

@@ -3,13 +3,11 @@
 import argparse
 import json
 import sys
-import tempfile
 from pathlib import Path
 
-from integration.lab import machine
+from integration.bench.laboratory import laboratory
 from integration.lab.engine import ENGINES
 from integration.lab.host import Drivers
-from integration.lab.lab import Lab
 from integration.lab.restarts import restarts
 
 # What is tried: the program's package, its drivers, and the longest that all may take.
@@ -29,24 +27,18 @@ def main() -> None:
     folder = options.to.resolve() / options.what
     folder.mkdir(parents=True, exist_ok=True)
     package, drivers, timeout_s = TRIED[options.what]
-    with tempfile.TemporaryDirectory(prefix="pylab-") as root:
-        lab = Lab(Path(root) / "conform", ENGINES[options.engine], Drivers(firewall=options.firewall))
-        try:
-            host = lab.host()
-            with restarts(host) as restart:
-                done = host.machine.try_run(
-                    *(sys.executable, "-m", package, "conform", "--json"),
-                    *(word for driver in drivers for word in ("--driver", driver)),
-                    *(word for case in options.case for word in ("--case", case)),
-                    *("--html", str(folder / "page.html"), "--junit", str(folder / "junit.xml")),
-                    *(("--restart", restart) if options.what == "volumes" else ()),
-                    env={"PATH": host.kind.path()},
-                    timeout_s=timeout_s,
-                )  # fmt: skip
-        finally:
-            lab.close()
-            machine.detach_loops(Path(root))
-            machine.remove_cgroups(f"/{Path(root).name}-*")
+    with laboratory(ENGINES[options.engine], Drivers(firewall=options.firewall)) as lab:
+        host = lab.host()
+        with restarts(host) as restart:
+            done = host.machine.try_run(
+                *(sys.executable, "-m", package, "conform", "--json"),
+                *(word for driver in drivers for word in ("--driver", driver)),
+                *(word for case in options.case for word in ("--case", case)),
+                *("--html", str(folder / "page.html"), "--junit", str(folder / "junit.xml")),
+                *(("--restart", restart) if options.what == "volumes" else ()),
+                env={"PATH": host.kind.path()},
+                timeout_s=timeout_s,
+            )  # fmt: skip
     if not done.stdout:
         sys.exit(done.stderr)
     (folder / "verdicts.json").write_text(done.stdout)

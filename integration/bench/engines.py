@@ -8,20 +8,17 @@ import argparse
 import contextlib
 import http.client
 import json
-import signal
 import socket
-import sys
-import tempfile
 import time
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from integration.bench.laboratory import laboratory
 from integration.bench.samples import Samples
 from integration.lab import image, machine
 from integration.lab.engine import ENGINES
 from integration.lab.host import Drivers, Host
-from integration.lab.lab import Lab
 
 REFERENCE = "docker-28.5"
 NETWORK = "bench"
@@ -40,17 +37,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="scripts/bench engines", description=__doc__)
     parser.add_argument("--rounds", type=int, default=9, help="how often each thing is measured")
     chosen = parser.parse_args()
-    # Ended early, it still takes down what it made.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
-    root = Path(tempfile.mkdtemp(prefix="pylab-"))
     samples = Samples(tuple(ENGINES), REFERENCE)
-    lab = Lab(root / "bench", ENGINES[REFERENCE], Drivers())
-    with ExitStack() as stack:
-        stack.callback(machine.remove_folder, root)
-        stack.callback(lab.close)
+    with laboratory(ENGINES[REFERENCE], Drivers()) as lab, ExitStack() as stack:
         hosts: dict[str, Host] = {}
         for number, (name, kind) in enumerate(ENGINES.items(), 1):
-            hosts[name] = Host(f"b{number}", root / "bench" / f"b{number}", lab.wire, kind, Drivers())
+            hosts[name] = Host(f"b{number}", lab.root / f"b{number}", lab.wire, kind, Drivers())
             stack.callback(hosts[name].close)
             hosts[name].start()
             hosts[name].docker("network", "create", "-d", "pynet", "--subnet", "10.61.0.0/24", NETWORK)
@@ -95,24 +86,23 @@ def ask(host: Host, method: str, path: str, body: dict[str, Any] | None = None) 
 
 def memory(host: Host) -> tuple[float, float]:
     """Return the MiB of the engine without containers, and what each of some adds, its own processes apart."""
-    alone = pss(host)
+    alone = memory_of_engine(host)
     for number in range(BESIDE):
         host.idle(f"m{number}", "--network", "none")
-    more = (pss(host) - alone) / BESIDE
+    more = (memory_of_engine(host) - alone) / BESIDE
     host.remove_all()
     return alone, more
 
 
-def pss(host: Host) -> float:
+def memory_of_engine(host: Host) -> float:
     """Return the MiB of all programs of the engine, what they share divided among them."""
     total, own = 0, Path(f"/proc/{host.machine.pid}/ns/pid").readlink()
     for entry in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
             # Processes of containers have a namespace of their own.
             if (entry / "ns/pid").readlink() == own and is_engines(entry):
-                lines = (entry / "smaps_rollup").read_text().splitlines()
-                total += int(next(line for line in lines if line.startswith("Pss:")).split()[1])
-    return total / 1024
+                total += machine.pss(int(entry.name))
+    return total / 2**20
 
 
 def is_engines(entry: Path) -> bool:

@@ -6,23 +6,21 @@ two others; on pynet also while thousands of endpoints are elsewhere.
 
 import argparse
 import contextlib
-import signal
 import statistics
 import sys
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
+from integration.bench.laboratory import laboratory
 from integration.bench.reach import Reach
 from integration.bench.samples import Samples, Unit
-from integration.lab import machine, pour
+from integration.lab import pour
 from integration.lab.deadline import wait_for
 from integration.lab.engine import ENGINES
 from integration.lab.etcd import EtcdCluster, etcd_cluster
 from integration.lab.fleet import started
 from integration.lab.host import Drivers, Host
-from integration.lab.lab import Lab
 
 POUR = str(Path(pour.__file__))
 PYNET, BY_HAND, DOCKER = "pynet", "by-hand", "docker"
@@ -59,13 +57,7 @@ def main() -> None:
     parser.add_argument("--endpoints", type=int, default=100, help="how many endpoints are added")
     parser.add_argument("--elsewhere", type=int, default=5000, help="among how many others they are added")
     chosen = parser.parse_args()
-    # Ended early, it still takes down what it made.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
-    root = Path(tempfile.mkdtemp(prefix="pylab-"))
-    lab = Lab(root / "bench", ENGINES[chosen.engine], Drivers("pynet", "local"))
-    with ExitStack() as stack:
-        stack.callback(machine.remove_folder, root)
-        stack.callback(lab.close)
+    with laboratory(ENGINES[chosen.engine], Drivers("pynet", "local")) as lab, ExitStack() as stack:
         etcd = stack.enter_context(etcd_cluster(lab))
         hosts = started(lab, 3, Drivers("pynet", "local", cluster=etcd.url))
         for host in hosts:

@@ -4,21 +4,16 @@ And their memory, PSS of arbiter and worker, when nothing has been asked of them
 """
 
 import argparse
-import signal
 import socket
-import sys
-import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, suppress
-from pathlib import Path
 
+from integration.bench.laboratory import laboratory
 from integration.bench.samples import Samples, Unit
 from integration.lab import machine, plugin
 from integration.lab.daemon import Daemon
 from integration.lab.engine import ENGINES
 from integration.lab.host import Drivers
-from integration.lab.lab import Lab
 from integration.lab.namespace import children
 
 SERVICES = ("pynet", "pyvol")
@@ -30,22 +25,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="scripts/bench start", description=__doc__)
     parser.add_argument("--rounds", type=int, default=9, help="how often each service is started")
     chosen = parser.parse_args()
-    # Ended early, it still takes down what it made.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
-    root = Path(tempfile.mkdtemp(prefix="pylab-"))
     seconds, memory = Samples(SERVICES, ""), Samples(SERVICES, "", Unit("MiB", 1 / 2**20))
-    lab = Lab(root / "bench", ENGINES["docker-20.10"], Drivers())
-    with ExitStack() as stack:
-        stack.callback(machine.remove_folder, root)
-        stack.callback(lab.close)
-        host = lab.bare_host()
-        stack.callback(lab.discard, host)
+    with laboratory(ENGINES["docker-20.10"], Drivers()) as lab, lab.own_host() as host:
         for number in range(chosen.rounds + 1):
             for name in SERVICES:
                 service = plugin.daemon(name, host.machine, {}, confine=False)
                 listens, answers = started(service)
                 time.sleep(1)
-                taken = sum(map(pss, [service.pid, *children(service.pid)]))
+                taken = sum(map(machine.pss, [service.pid, *children(service.pid)]))
                 service.stop()
                 # The first start makes the state, and finds nothing in the host's cache.
                 if number:
@@ -69,14 +56,6 @@ def started(service: Daemon) -> tuple[float, float]:
         answers = time.perf_counter() - began
         starting.result()
     return listens, answers
-
-
-def pss(pid: int) -> float:
-    """Return the bytes that a process has, what it shares divided among those that share it."""
-    with suppress(OSError):
-        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-        return 1024.0 * int(next(line for line in lines if line.startswith("Pss:")).split()[1])
-    return 0.0
 
 
 if __name__ == "__main__":

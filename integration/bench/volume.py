@@ -6,18 +6,17 @@ on the sockets of engine and plugin by this process: no program is started for t
 
 import argparse
 import json
-import signal
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
+from integration.bench.laboratory import laboratory
 from integration.bench.samples import MEBIBYTES_A_SECOND, Samples
-from integration.lab import machine, unixhttp
+from integration.lab import unixhttp
 from integration.lab.engine import ENGINES, SOCKET
 from integration.lab.host import Drivers, Host
 from integration.lab.lab import Lab
@@ -59,8 +58,6 @@ def main() -> None:
     parser.add_argument("--volumes", type=int, default=1000, help="how many volumes there are in the end")
     parser.add_argument("--only", choices=["io", "verbs", "snapshots", "many"], help="measure this alone")
     chosen = parser.parse_args()
-    # Ended early, it still takes down what it made.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     parts: dict[str, Callable[[Host], None]] = {
         "io": lambda host: measure_io(host, chosen.rounds, chosen.runtime),
         "verbs": lambda host: measure_verbs(host, chosen.rounds),
@@ -68,11 +65,7 @@ def main() -> None:
         "snapshots": lambda host: measure_snapshots(host, chosen.rounds),
     }
     # Not in memory, if that is where temporary files are.
-    root = Path(tempfile.mkdtemp(prefix="pylab-", dir="/var/tmp"))
-    lab = Lab(root / "bench", ENGINES[chosen.engine], Drivers("bridge", "pyvol"))
-    with ExitStack() as stack:
-        stack.callback(machine.remove_folder, root)
-        stack.callback(lab.close)
+    with laboratory(ENGINES[chosen.engine], Drivers("bridge", "pyvol"), beneath="/var/tmp") as lab:
         for name, measure in parts.items():
             if chosen.only in (None, name):
                 with running(lab, on_reflinks=name == "snapshots") as host:

@@ -100,6 +100,15 @@ def remove_cgroups(name: str) -> None:
                 Path(path).rmdir()
 
 
+def pss(pid: int) -> int:
+    """The bytes of memory that a process has, what it shares divided among those that share it.
+
+    Raises: OSError: there is no such process any more.
+    """
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    return 1024 * int(next(line for line in lines if line.startswith("Pss:")).split()[1])
+
+
 def remove_folder(folder: Path) -> None:
     """The folder is gone."""
     shutil.rmtree(folder, ignore_errors=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Iterable
 from contextlib import ExitStack, closing, suppress
@@ -64,10 +65,12 @@ def capture(
                 if seen == count:
                     return
 
-        try:
-            record(taps.frames(span))
-        except KeyboardInterrupt:
-            # On a busy host much that was sent before it is still to be read.
+        # An exception would lose the frame that is in hand, or write half of it.
+        before = signal.signal(signal.SIGINT, lambda *_: taps.end())
+        record(taps.frames(span))
+        signal.signal(signal.SIGINT, before)
+        # On a busy host much that was sent before the end is still to be read.
+        if not count or seen < count:
             with suppress(KeyboardInterrupt):
                 record(taps.waiting())
     typer.echo(f"{seen} frames of {', '.join(name for _, name in links)}", err=True)

@@ -29,7 +29,7 @@ def host_facts(netlink: Netlink, peers: Iterable[str] = ()) -> HostFacts:
         drops=(*_legacy_drops(), *_nft_drops()),
         routes=tuple(_routes(netlink)),
         mtu=netlink.default_mtu(),
-        way_out=next(iter(_ways_out(netlink, socket.AF_INET)), ""),
+        way_out=next((link.name for link in netlink.ways_out(socket.AF_INET)), ""),
         closed=frozenset(_closed()) if 4 in forwarding else frozenset(),
         expiring=tuple(_expiring(netlink)) if 6 in forwarding else (),
         ways={peer: way for peer in peers if (way := way_to(netlink, ip_address(peer))) is not None},
@@ -40,25 +40,23 @@ def host_facts(netlink: Netlink, peers: Iterable[str] = ()) -> HostFacts:
 def _closed() -> Iterator[str]:
     for switch in Path("/proc/sys/net/ipv4/conf").glob("*/forwarding"):
         link = switch.parent.name
-        if link not in ("all", "default", "lo") and switch.read_text(encoding="ascii").strip() == "0":
+        if link not in ("all", "default", "lo") and _setting(switch) == "0":
             yield link
 
 
 def _expiring(netlink: Netlink) -> Iterator[str]:
     """Yield links whose default route came by a router advertisement, of which a host that forwards takes no more."""
-    for link in _ways_out(netlink, socket.AF_INET6, _RTPROT_RA):
-        setting = Path(f"/proc/sys/net/ipv6/conf/{link}/accept_ra")
-        if setting.exists() and setting.read_text(encoding="ascii").strip() == "1":
-            yield link
+    for link in netlink.ways_out(socket.AF_INET6, _RTPROT_RA):
+        if _setting(Path(f"/proc/sys/net/ipv6/conf/{link.name}/accept_ra")) == "1":
+            yield link.name
 
 
-def _ways_out(netlink: Netlink, family: int, protocol: int | None = None) -> list[str]:
-    """Return the links of the default routes, that which is taken first; protocol: of those that come from it."""
-    with netlink.request("look up", "the default route") as asked:
-        routes = [route for route in asked.get_default_routes(family=family) if route.get_attr("RTA_OIF")]
-        routes.sort(key=lambda route: route.get_attr("RTA_PRIORITY") or 0)
-        found = [route.get_attr("RTA_OIF") for route in routes if protocol in (None, route["proto"])]
-        return [asked.link("get", index=index)[0].get_attr("IFLA_IFNAME") for index in found]
+def _setting(path: Path) -> str:
+    """Return what a sysctl is set to; "" if there is none, as its link has gone meanwhile."""
+    try:
+        return path.read_text(encoding="ascii").strip()
+    except OSError:
+        return ""
 
 
 def _legacy_drops() -> Iterator[str]:

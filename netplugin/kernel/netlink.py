@@ -104,14 +104,21 @@ class Netlink:
     def default_mtu(self) -> int | None:
         """Return the MTU of the link of the IPv4 default route, or of the IPv6 one; None without either."""
         for family in (socket.AF_INET, socket.AF_INET6):
-            with self.request("look up", "the default route") as netlink:
-                routes = list(netlink.get_default_routes(family=family))
-                # The route that the kernel would take: the smallest metric, which is 0 if none is given.
-                routes.sort(key=lambda route: route.get_attr("RTA_PRIORITY") or 0)
-                for route in routes:
-                    if index := route.get_attr("RTA_OIF"):
-                        return int(netlink.link("get", index=index)[0].get_attr("IFLA_MTU"))
+            for link in self.ways_out(family):
+                return link.mtu
         return None
+
+    def ways_out(self, family: int, protocol: int | None = None) -> list[Link]:
+        """Return the links of the default routes, that which the kernel takes first.
+
+        protocol: of the routes that come from it, such as RTPROT_RA.
+        """
+        with self.request("look up", "the default route") as netlink:
+            routes = [route for route in netlink.get_default_routes(family=family) if route.get_attr("RTA_OIF")]
+            # The smallest metric, which is 0 if none is given.
+            routes.sort(key=lambda route: route.get_attr("RTA_PRIORITY") or 0)
+            indexes = [route.get_attr("RTA_OIF") for route in routes if protocol in (None, route["proto"])]
+            return [_link(netlink.link("get", index=index)[0]) for index in indexes]
 
 
 def _link(message: Any) -> Link:

@@ -7,6 +7,16 @@ from netplugin.kernel.traffic.taps import Taps
 from tests.network.sandboxes import command
 
 
+def test_frames_end_when_they_are_told_to_and_none_is_lost(netns: None) -> None:
+    command("ip", "link", "set", "lo", "up")
+    with closing(Taps(["lo"])) as taps, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as talker:
+        talker.bind(("127.0.0.1", 0))
+        talker.sendto(b"one", talker.getsockname())
+        taps.end()
+        come = [*taps.frames(None), *taps.waiting()]
+        assert [frame.data[-3:] for frame in come] == [b"one", b"one"], "sent and received"
+
+
 def test_what_has_come_is_not_lost_when_the_listener_ends(netns: None) -> None:
     command("ip", "link", "set", "lo", "up")
     with closing(Taps(["lo"])) as taps, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as talker:

@@ -10,6 +10,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from integration.lab.machine import pss
 from tests.network.sandboxes import command
 from tests.serving import Serving
 from tests.volume.conftest import attached_below, mounted_below
@@ -40,7 +41,7 @@ def measured(serving: Timed) -> dict[str, float]:
     name, pid = serving.socket.stem, serving.process.pid
     pids = [pid, *map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())]
     found: dict[str, float] = {
-        "PSS, MiB": sum(_pss(each) for each in pids) / 1024,
+        "PSS, MiB": sum(map(pss, pids)) / 2**20,
         "descriptors": sum(len(list(Path(f"/proc/{each}/fd").iterdir())) for each in pids),
         "threads": sum(len(list(Path(f"/proc/{each}/task").iterdir())) for each in pids),
         "rows": _rows(serving.state_dir / f"{name}.db"),
@@ -87,11 +88,6 @@ def latencies(took: Mapping[str, list[tuple[float, float]]], middle: float) -> l
 def _share(values: list[float], percent: int) -> float:
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, len(ordered) * percent // 100)] if ordered else float("nan")
-
-
-def _pss(pid: int) -> int:
-    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-    return int(next(line for line in lines if line.startswith("Pss:")).split()[1])
 
 
 def _rows(database: Path) -> int:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import errno
+import os
 import select
 import socket
 import struct
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import NamedTuple
 
 from pluginkit.errors import KernelError
@@ -39,6 +40,9 @@ class Taps:
         self._poll = select.poll()
         self._sockets: dict[int, socket.socket] = {}
         with ExitStack() as opening:
+            self._end = os.eventfd(0)
+            opening.callback(os.close, self._end)
+            self._poll.register(self._end, select.POLLIN)
             for place, link in enumerate(links):
                 tap = opening.enter_context(socket.socket(socket.AF_PACKET, socket.SOCK_RAW))
                 try:
@@ -56,8 +60,12 @@ class Taps:
         """Nothing is listened to any more."""
         self._open.close()
 
+    def end(self) -> None:
+        """`frames` yields no more. May be called by a handler of a signal."""
+        os.eventfd_write(self._end, 1)
+
     def frames(self, timeout_s: float | None) -> Iterator[Frame]:
-        """Yield frames as they come, those of one link in their order, until the time is over; None: for ever.
+        """Yield frames as they come, those of one link in their order, until `end` or the time is over; None: for ever.
 
         A link that goes away ends only what comes from it.
         """
@@ -67,13 +75,17 @@ class Taps:
             if left is not None and left <= 0:
                 return
             for descriptor, _ in self._poll.poll(None if left is None else left * 1000):
+                if descriptor == self._end:
+                    return
                 try:
                     yield self._receive(descriptor)
                 except OSError:
                     self._forget(descriptor)
 
     def waiting(self) -> Iterator[Frame]:
-        """Yield what has come until now, as far as it was not yielded yet."""
+        """Yield what has come until now, as far as it was not yielded yet; `frames` is at its end."""
+        with suppress(KeyError):
+            self._poll.unregister(self._end)
         now = time.time_ns()
         while ready := self._poll.poll(0):
             for descriptor, _ in ready:
