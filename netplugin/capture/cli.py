@@ -45,6 +45,8 @@ def capture(
         span = parse_span(lasting) or None
         links = links_of(target, found, names)
         taps = open_things.enter_context(closing(Taps([link for link, _ in links])))
+        # An exception would lose the frame that is in hand, or write half of it.
+        before = signal.signal(signal.SIGINT, lambda *_: taps.end())
         try:
             file = sys.stdout.buffer if write == "-" else open_things.enter_context(Path(write).open("wb"))
         except OSError as exc:
@@ -65,8 +67,6 @@ def capture(
                 if seen == count:
                     return
 
-        # An exception would lose the frame that is in hand, or write half of it.
-        before = signal.signal(signal.SIGINT, lambda *_: taps.end())
         record(taps.frames(span))
         signal.signal(signal.SIGINT, before)
         # On a busy host much that was sent before the end is still to be read.
