@@ -31,7 +31,8 @@ def _exchange(path: Path, method: str, target: str, body: str, timeout_s: float)
         connection.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         connection.sock.settimeout(timeout_s)
         connection.sock.connect(str(path))
-        connection.request(method, target, body)
+        # dockerd 28 reads no body of which it is not told what it is.
+        connection.request(method, target, body, {"Content-Type": "application/json"} if body else {})
         response = connection.getresponse()
         return response.status, response.read()
     finally:
