@@ -1,6 +1,7 @@
 """`python -m tests.fuzz TARGET FOLDER OPTION…`: libFuzzer's main function, which ends the process."""
 
 import importlib
+import logging
 import sys
 
 import atheris
@@ -9,5 +10,7 @@ with atheris.instrument_imports(include=["pluginkit", "netplugin", "volplugin", 
     target = importlib.import_module(f"tests.fuzz.targets.{sys.argv[1]}")
 
 if __name__ == "__main__":
+    # Millions of inputs are warned of otherwise.
+    logging.disable(logging.WARNING)
     atheris.Setup([sys.argv[0], *sys.argv[2:]], target.one_input)
     atheris.Fuzz()

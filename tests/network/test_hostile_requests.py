@@ -60,7 +60,7 @@ def test_whatever_is_asked_the_kernel_is_as_recorded_and_goes_back_to_what_it_wa
     plugin.start()
     networks, endpoints, pending = records(plugin.state_dir)
     assert pending == []
-    assert found() == expected(networks, endpoints, firewall)
+    assert found() == expected(tuple(networks), tuple(endpoints), firewall)
     for endpoint in endpoints:
         assert plugin.ask("NetworkDriver.DeleteEndpoint", _ids(endpoint.network_id, endpoint.id))[0] == 200
     for network in networks:

@@ -15,6 +15,8 @@ from typing import NamedTuple
 from pluginkit.errors import KernelError
 
 _ALL = 0x0003
+# Reserved (RFC 1701): no frame has it.
+_NONE = 0xFFFF
 _TIMESTAMP_NS = getattr(socket, "SO_TIMESTAMPNS", 35)
 _LARGEST = 256 * 1024
 _BUFFER_BYTES = 8 << 20
@@ -36,6 +38,7 @@ class Taps:
 
     def __init__(self, links: Sequence[str]) -> None:
         """Raises: KernelError: there is no such link, or we may not."""
+        self._links = links
         self._places: dict[int, int] = {}
         self._poll = select.poll()
         self._sockets: dict[int, socket.socket] = {}
@@ -83,20 +86,23 @@ class Taps:
                     self._forget(descriptor)
 
     def waiting(self) -> Iterator[Frame]:
-        """Yield what has come until now, as far as it was not yielded yet; `frames` is at its end."""
+        """Yield what has come until now, as far as it was not yielded yet; nothing comes any more.
+
+        Frames that come meanwhile are kept out by the sockets' protocol, not told by their time: the kernel begins to
+        stamp a moment after it was asked to, and what came before has the time at which it is read.
+        """
         with suppress(KeyError):
             self._poll.unregister(self._end)
-        now = time.time_ns()
+        for descriptor, tap in [*self._sockets.items()]:
+            # A link that is gone sends nothing.
+            with suppress(OSError):
+                tap.bind((self._links[self._places[descriptor]], _NONE))
         while ready := self._poll.poll(0):
             for descriptor, _ in ready:
                 try:
-                    frame = self._receive(descriptor)
+                    yield self._receive(descriptor)
                 except OSError:
                     self._forget(descriptor)
-                    continue
-                if frame.at_ns > now:
-                    return
-                yield frame
 
     def _forget(self, descriptor: int) -> None:
         self._poll.unregister(descriptor)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from contextlib import suppress
 from typing import Any
 
@@ -31,7 +30,6 @@ KNOWN = parse_options({"label.a": "1"}, GIB)
 
 
 def one_input(data: bytes) -> None:
-    logging.disable(logging.WARNING)
     lines = data.decode(errors="replace").split("\n")
     given = dict(line.partition("=")[::2] for line in lines)
     generic: dict[str, Any] = {GENERIC: given}
