@@ -3,6 +3,11 @@
 import signal
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from itertools import product
 
 import pytest
 
@@ -16,6 +21,37 @@ from integration.lab.lab import Lab
 
 Hosts = tuple[Host, ...]
 PORT = 14789
+MTU = 1450
+
+
+@dataclass
+class Member:
+    """A container of a network, on a host, that answers TCP on port 80 and UDP on one of its own."""
+
+    name: str
+    network: str
+    host: Host
+    port: int
+    inside: tuple[str, ...] = ()
+    addresses: tuple[str, ...] = ()
+
+    def start(self) -> None:
+        self.host.web(self.name, "--network", self.network)
+        self.inside = self.host.network_of(self.name)
+        self.addresses = addresses(self.host, self.name, self.network)
+
+    @property
+    def targets(self) -> set[str]:
+        """What others try: each protocol, and packets of one byte and of all that there is room for."""
+        found = set()
+        for address, headers in zip(self.addresses, (28, 48), strict=True):
+            found |= {f"tcp {address} 80", f"udp {address} {self.port}"}
+            found |= {f"ping {address} 1", f"ping {address} {MTU - headers}"}
+        return found
+
+    def reached(self, everybody: list["Member"]) -> set[str]:
+        targets = {target: target for member in everybody for target in member.targets}
+        return answering(self.host, targets, self.inside)
 
 
 @pytest.fixture
@@ -58,28 +94,37 @@ def entries(host: Host, network: str) -> list[str]:
     return sorted(line for line in shown if " dst " in line)
 
 
+def knows(host: Host, network: str, count: int) -> bool:
+    return len(entries(host, network)) == count
+
+
 @pytest.mark.everywhere
 def test_everybody_reaches_everybody_and_nobody_asks_on_the_wire(lab: Lab, hosts: Hosts) -> None:
-    create(hosts, "blue", 61)
-    create(hosts, "green", 62)
-    places = {}
-    for host in hosts:
-        for network in ("blue", "green"):
-            host.web(network, "--network", network)
-            for address in addresses(host, network, network):
-                places[address] = network
-    for host in hosts:
-        for network in ("blue", "green"):
-            wait_for("both others are known", lambda h=host, n=network: len(entries(h, n)) == 4, 5)
-    with captured(lab.wire, PORT) as frames:
-        for host in hosts:
-            for network in ("blue", "green"):
-                targets = {address: f"tcp {address} 80" for address in places}
-                theirs = {address for address, other in places.items() if other == network}
-                assert answering(host, targets, host.network_of(network)) == theirs, (host.name, network)
-    assert len({frame.vni for frame in frames}) == 2
+    """By TCP, UDP and packets of each size that the MTU allows, in both families; and nobody of another network."""
+    networks = {"blue": 61, "green": 62, "red": 63}
+    for name, number in networks.items():
+        create(hosts, name, number)
+    placed = [(name, hosts[(first + k) % 3]) for first, name in enumerate(networks) for k in range(4)]
+    everybody = [Member(f"{name}{place}", name, host, 9000 + place) for place, (name, host) in enumerate(placed)]
+    with ThreadPoolExecutor(4) as pool, ExitStack() as listening:
+        list(pool.map(Member.start, everybody))
+        for member in everybody:
+            listening.enter_context(member.host.answering("udp", member.port, member.inside))
+        for host, name in product(hosts, networks):
+            known = 2 + sum(member.network == name and member.host is not host for member in everybody)
+            wait_for("both hosts and all others", partial(knows, host, name, known), 5)
+        with captured(lab.wire, PORT) as frames:
+            for member, found in zip(everybody, pool.map(lambda one: one.reached(everybody), everybody), strict=True):
+                theirs = {target for other in everybody if other.network == member.network for target in other.targets}
+                assert found == theirs, member.name
+    member_at = {address: member for member in everybody for address in member.addresses}
+    passed = [(frame, member_at[frame.inner]) for frame in frames if frame.inner in member_at]
+    assert (
+        len({(frame.vni, member.network) for frame, member in passed}) == len({frame.vni for frame, _ in passed}) == 3
+    )
+    assert {(frame.destination, member.host.address) for frame, member in passed} == {(h.address,) * 2 for h in hosts}
     # Nobody asks for whom the cluster knows; foreign addresses are asked for by nobody, for they are routed.
-    assert "question" not in {frame.kind for frame in frames}
+    assert [frame for frame in frames if frame.kind == "question"] == []
 
 
 def test_who_asks_whether_an_address_is_taken_hears_of_it_from_another_host(hosts: Hosts) -> None:

@@ -12,7 +12,7 @@ from netplugin.firewall.backends import Backend
 from netplugin.firewall.policy import endpoint_openings, gateway_mode, network_policies
 from netplugin.kinds import ENDPOINTS, NETWORKS, REMOTE_ENDPOINTS, REMOTE_HOSTS
 from netplugin.options import EndpointOptions, NetworkOptions
-from netplugin.overlay.plan import gateway_mac, plan_names, plan_overlay, plan_remote_endpoint, plan_remote_host
+from netplugin.overlay.plan import gateway_mac, plan_overlay, plan_own_endpoint, plan_remote_endpoint, plan_remote_host
 from netplugin.records import Endpoint, Network, RemoteEndpoint, RemoteHost
 from netplugin.resources import (
     Bridge,
@@ -154,7 +154,7 @@ def plan_endpoint(endpoint: Endpoint, network: Network, backend: Backend) -> tup
     ]
     for policy, openings in opened:
         resources += backend.endpoint(endpoint.id, policy, openings)
-    return (*resources, *plan_names(endpoint, network, bridge_name(network)))
+    return (*resources, *plan_own_endpoint(endpoint, network, bridge_name(network)))
 
 
 def gateway_of(network: Network, family: Family, address: IPv4Interface | IPv6Interface | None) -> str:

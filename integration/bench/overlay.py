@@ -16,6 +16,7 @@ from integration.bench.laboratory import laboratory
 from integration.bench.reach import Reach
 from integration.bench.samples import Samples, Unit
 from integration.lab import pour
+from integration.lab.circumstances import bridged_frames
 from integration.lab.deadline import wait_for
 from integration.lab.engine import ENGINES
 from integration.lab.etcd import EtcdCluster, etcd_cluster
@@ -67,7 +68,12 @@ def main() -> None:
             wait_for(f"{name} works", lambda name=name, address=address: reached(hosts[0], name, address), 30)
         version = hosts[0].docker("version", "--format", "{{.Server.Version}}")
         print(f"engine {version}, kernel {hosts[0].run('uname', '-r').strip()}\n")
-        print_throughput(hosts, addresses, chosen.rounds)
+        for passed in (True, False):
+            print(f"bridged frames {'pass' if passed else 'do not pass'} the hosts' iptables:\n")
+            with ExitStack() as circumstances:
+                for host in hosts:
+                    circumstances.enter_context(bridged_frames(host, pass_iptables=passed))
+                print_throughput(hosts, addresses, chosen.rounds)
         print_reach(hosts, etcd, chosen.endpoints, chosen.elsewhere)
 
 
@@ -136,6 +142,7 @@ def print_throughput(hosts: Sequence[Host], addresses: dict[str, str], rounds: i
         ratios = [one / another for one, another in zip(found[name], found[other], strict=True)]
         low, median, high = statistics.quantiles(ratios, n=4, method="inclusive")
         print(f"| {name} / {other} | {median:.2f} | {low:.2f}..{high:.2f} |")
+    print()
 
 
 @contextlib.contextmanager
@@ -156,7 +163,7 @@ def pouring(host: Host, name: str) -> Iterator[None]:
 def print_reach(hosts: Sequence[Host], etcd: EtcdCluster, count: int, elsewhere: int) -> None:
     """Printed: how soon an endpoint that was added on the second host answers the containers of both others."""
     reach = Reach(hosts[1], (hosts[0], hosts[2]))
-    print("\n| an endpoint is reached from both other hosts, ms | median | 95 of 100 | longest |\n|---|---|---|---|")
+    print("| an endpoint is reached from both other hosts, ms | median | 95 of 100 | longest |\n|---|---|---|---|")
     for name, prefix in ((DOCKER, "10.62.200"), (PYNET, "10.61.1")):
         print(reach.line(name, name, prefix, count))
     reach.fill(etcd, PYNET, elsewhere)

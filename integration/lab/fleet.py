@@ -31,12 +31,14 @@ class Tunnelled:
 
     kind: "question" (to everybody, where an address is), "arp" for all other ARP, "nd" for IPv6's, "ip" for
     all other IP, "other".
+    inner: the address that an "ip" is for; "" for others.
     """
 
     source: str
     destination: str
     vni: int
     kind: str
+    inner: str
 
 
 def started(lab: Lab, count: int, drivers: Drivers | None = None) -> tuple[Host, ...]:
@@ -102,7 +104,9 @@ def _read(path: Path) -> list[Tunnelled]:
         inner = VXLAN(bytes(frame[UDP].payload))
         if inner.vni == WAYS:
             continue
-        read.append(Tunnelled(outer.src, outer.dst, inner.vni, _kind(inner)))
+        kind = _kind(inner)
+        within = (inner[IP] if IP in inner else inner[IPv6]).dst if kind == "ip" else ""
+        read.append(Tunnelled(outer.src, outer.dst, inner.vni, kind, within))
     return read
 
 

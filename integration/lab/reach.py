@@ -1,7 +1,7 @@
-"""Tries many targets at once. Run as a file: reach.py "tcp ADDRESS PORT" "ping ADDRESS" …; prints one word for each.
+"""Tries many targets at once. Run as a file: reach.py "tcp ADDRESS PORT" "ping ADDRESS [BYTES]" …; a word for each.
 
 answered, refused, unreachable, or silent when nothing came back within three seconds. A try in UDP counts as answered
-when anything is sent back.
+when anything is sent back; a ping with a number of bytes is not taken apart on its way.
 """
 
 import errno
@@ -19,16 +19,17 @@ OUTCOMES = {
 
 def reach(target: str) -> str:
     """The outcome of one try, in a word."""
-    protocol, address, *port = target.split()
+    protocol, address, *number = target.split()
     if protocol == "ping":
-        ping = ["ping", "-c1", f"-W{TIMEOUT_S}", f"-w{TIMEOUT_S}", address]
+        size = ["-M", "do", "-s", *number] if number else []
+        ping = ["ping", "-c1", f"-W{TIMEOUT_S}", f"-w{TIMEOUT_S}", *size, address]
         return "answered" if subprocess.run(ping, capture_output=True, check=False).returncode == 0 else "silent"
     kind = socket.SOCK_DGRAM if protocol == "udp" else socket.SOCK_STREAM
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     with socket.socket(family, kind) as client:
         client.settimeout(TIMEOUT_S)
         try:
-            client.connect((address, int(port[0])))
+            client.connect((address, int(number[0])))
             if kind == socket.SOCK_DGRAM:
                 client.send(b"who am I\n")
                 client.recv(65536)

@@ -151,12 +151,14 @@ def _wanted(
     name: str, device: Vxlan, said: dict[keys.Place, keys.MemberValue | keys.EndpointValue]
 ) -> Iterator[FdbEntry | Neighbour]:
     for place, value in said.items():
-        if place.network != name or value.vtep == device.local:
+        if place.network != name:
             continue
+        # Who is on this host is behind a port of the bridge, which learns that by itself.
+        if value.vtep != device.local:
+            mac = EVERYBODY if isinstance(value, keys.MemberValue) else value.mac
+            yield FdbEntry(device.name, mac, value.vtep)
         if isinstance(value, keys.MemberValue):
-            yield FdbEntry(device.name, EVERYBODY, value.vtep)
             continue
-        yield FdbEntry(device.name, value.mac, value.vtep)
         for address in (value.address4, value.address6):
             if address is not None:
                 yield Neighbour(device.bridge, address.ip, value.mac)

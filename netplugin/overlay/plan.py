@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv6Address
 
 from netplugin.dns.resources import Named, NameServer
@@ -63,15 +64,26 @@ def plan_remote_host(host: RemoteHost, network: Network) -> tuple[Resource, ...]
 
 def plan_remote_endpoint(endpoint: RemoteEndpoint, network: Network, bridge: str) -> tuple[Resource, ...]:
     """Return where frames to the endpoint go, and who answers for its addresses."""
-    addresses = (endpoint.address4, endpoint.address6)
     return (
         FdbEntry(device_name(network.id), endpoint.mac, endpoint.vtep),
-        *(Neighbour(bridge, address.ip, endpoint.mac) for address in addresses if address is not None),
-        *plan_names(endpoint, network, bridge),
+        *_plan_answers(endpoint, bridge),
+        *_plan_names(endpoint, network, bridge),
     )
 
 
-def plan_names(endpoint: Endpoint | RemoteEndpoint, network: Network, bridge: str) -> tuple[Named, ...]:
+def plan_own_endpoint(endpoint: Endpoint, network: Network, bridge: str) -> tuple[Resource, ...]:
+    """Return what keeps questions for an endpoint of this host on this host, and who answers for its names."""
+    answers = _plan_answers(endpoint, bridge) if network.overlay and network.overlay.name else ()
+    return (*answers, *_plan_names(endpoint, network, bridge))
+
+
+def _plan_answers(endpoint: Endpoint | RemoteEndpoint, bridge: str) -> Iterator[Neighbour]:
+    for address in (endpoint.address4, endpoint.address6):
+        if address is not None:
+            yield Neighbour(bridge, address.ip, endpoint.mac)
+
+
+def _plan_names(endpoint: Endpoint | RemoteEndpoint, network: Network, bridge: str) -> tuple[Named, ...]:
     """Return what is answered to who asks for the endpoint's container by name."""
     if not network.options.dns or not endpoint.names:
         return ()
