@@ -258,7 +258,7 @@ def test_what_the_user_is_told(hosts: Hosts) -> None:
     assert "names go from host to host by etcd" in refused("name=blue", "dns=true")
     assert "no route to its peer 2001:db8::1" in refused("name=blue", "peers=2001:db8::1")
     encrypted = refused("name=blue", f"peers={hosts[1].address}", "encrypted=true")
-    assert "make a WireGuard link between the hosts, give its addresses as -o peers" in encrypted
+    assert "hosts that only know each other have no place where they could tell their keys" in encrypted
     assert "names nobody but this host" in refused("name=blue", f"peers={host.address}")
     wide = ("name=blue", f"peers={hosts[1].address}", "com.docker.network.driver.mtu=1500")
     assert "leaves 1450" in refused(*wide)

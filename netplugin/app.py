@@ -41,6 +41,7 @@ from netplugin.kernel.overlay.guard import OverlayGuards
 from netplugin.kernel.overlay.neighbours import Neighbours
 from netplugin.kernel.overlay.prober import Prober
 from netplugin.kernel.overlay.probes import ProbeRelays
+from netplugin.kernel.overlay.tunnel import Tunnels
 from netplugin.kernel.overlay.underlay import mtu_of
 from netplugin.kernel.overlay.vxlan import VxlanDevices
 from netplugin.kernel.ports.conntrack import Conntrack
@@ -55,6 +56,8 @@ from netplugin.kernel.traffic.redirects import Redirects
 from netplugin.kernel.traffic.shaping import Shapers
 from netplugin.kinds import open_store
 from netplugin.overlay.keeper import WayKeeper
+from netplugin.overlay.secret import FILE, HostKey
+from netplugin.overlay.tunnel import Tunnel, TunnelPeer
 from netplugin.publish.publisher import Publisher
 from netplugin.resources import (
     Bridge,
@@ -132,6 +135,8 @@ class Plugin:
             {family: Nftables(family, nftables.base(family), self._nfnetlink, activity) for family in families}
         )
         guards = OverlayGuards(self._nfnetlink)
+        host_key = HostKey(state_dir / FILE)
+        tunnels = Tunnels(self._netlink, lambda: host_key.private)
         self._sysctls = Sysctls()
         self._iptables = {family: Iptables(family, backend.iptables_base(family), activity) for family in families}
         self._servers = NameServers()
@@ -141,6 +146,8 @@ class Plugin:
             Veth: Veths(self._netlink),
             OverlayGuard: guards,
             OverlayMember: guards,
+            Tunnel: tunnels,
+            TunnelPeer: tunnels,
             Vxlan: vxlans,
             OverlayProbes: ProbeRelays(self._nfnetlink),
             FdbEntry: VxlanFdb(self._netlink),
@@ -178,7 +185,8 @@ class Plugin:
         self._agent: Agent | None = None
         self._heard: HeardNames | None = None
         if cluster is not None:
-            directory = open_directory(self._store, cluster, probe.way_to, partial(mtu_of, self._netlink))
+            ways = probe.way_to, partial(mtu_of, self._netlink)
+            directory = open_directory(self._store, cluster, *ways, lambda: host_key.public)
             self._agent, self._names = self._driver.take_part(
                 directory, ipam.share(SharedPools(directory)), lambda: any(path.exists() for path in engines)
             )

@@ -365,7 +365,7 @@ class NetworkDriver:
         adopted = bool(bridge) and self._probe.link_exists(bridge)
         if network.options.type == "overlay":
             probe = self._probe
-            return decide(network, probe.way_to, self._cluster.join, adopted=adopted, ciphers=probe.ciphers)
+            return decide(network, probe.way_to, self._cluster.join, adopted=adopted, tunnel_lack=probe.tunnel_lack)
         return replace(
             network,
             mtu=network.options.mtu or self._probe.default_mtu() or network.mtu,

@@ -5,16 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address
-from typing import Literal, Protocol
+from typing import Protocol
 
 from netplugin.records import Endpoint, Network
 from netplugin.records import Protocol as TransportProtocol
 
 Address = IPv4Address | IPv6Address
-
-
-# What can encrypt packets.
-Cipher = Literal["WireGuard", "ESP"]
 
 
 @dataclass(frozen=True)
@@ -100,8 +96,8 @@ class Probe(Protocol):
     def way_to(self, address: Address) -> Way | None:
         """Return the way to an address, None if there is none."""
 
-    def ciphers(self) -> frozenset[Cipher]:
-        """Return what this kernel can encrypt packets with."""
+    def tunnel_lack(self) -> str:
+        """Return what this host lacks for encrypted overlays, and how it gets it; "" if it lacks nothing."""
 
     def sandbox_is_gone(self, key: str) -> bool:
         """Tell whether a sandbox has certainly ended; false if that cannot be seen from here."""

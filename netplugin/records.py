@@ -175,9 +175,14 @@ class Node:
 
 @dataclass(frozen=True)
 class RemoteHost:
-    """Another host that is on a network, as the cluster or a swarm says."""
+    """Another host that is on a network, as the cluster or a swarm says.
+
+    public_key, endpoint: of its WireGuard link, by which alone it is reached if the network is encrypted, else "".
+    """
 
     vtep: str
+    public_key: str = ""
+    endpoint: str = ""
 
 
 @dataclass(frozen=True)

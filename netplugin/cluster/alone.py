@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
-from netplugin.overlay.decide import LOWEST_MTU, NOWHERE, OVERHEAD_BYTES, derived_vni
+from netplugin.overlay.decide import LOWEST_MTU, NOWHERE, OVERHEAD_BYTES, WITHOUT_KEYS, derived_vni
 from netplugin.records import Endpoint, Network, Overlay
 from pluginkit.errors import BadRequest, Conflict
 from pluginkit.store import Row
@@ -37,6 +37,10 @@ class Alone:
             raise BadRequest(
                 f"cannot create network {network.id[:12]}: names go from host to host by etcd; run pynet with"
                 " PYNET_CLUSTER=etcd://HOST, or leave -o dns=true out"
+            )
+        if network.options.encrypted:
+            raise BadRequest(
+                f"cannot create network {network.id[:12]}: hosts tell each other their keys by etcd; {WITHOUT_KEYS}"
             )
         known = [row.current for row in self._networks() if row.current is not None]
         for other in known:

@@ -140,6 +140,7 @@ def _compared(etcd: Etcd) -> Comparison:
     from netplugin.kernel.netlink import Netlink
     from netplugin.kernel.overlay.fdb import VxlanFdb
     from netplugin.kernel.overlay.neighbours import Neighbours
+    from netplugin.kernel.overlay.tunnel import peers_of
     from netplugin.kernel.overlay.vxlan import VxlanDevices
 
     with told_in_one_line("pynet"), closing(Netlink()) as netlink:
@@ -147,6 +148,7 @@ def _compared(etcd: Etcd) -> Comparison:
             tuple(VxlanDevices(netlink).owned()),
             frozenset(VxlanFdb(netlink).owned()),
             frozenset(Neighbours(netlink).owned()),
+            peers_of(netlink),
         )
         return operate.compare(etcd, view)
 

@@ -16,6 +16,7 @@ from netplugin.cluster import keys
 from netplugin.cluster.etcd import Delete, Entry, Etcd, Is, Put
 from netplugin.machine import Address, Way
 from netplugin.options import VXLAN_PORT
+from netplugin.overlay import tunnel
 from netplugin.overlay.decide import DERIVED_VNIS, OVERHEAD_BYTES, derived_vni
 from netplugin.records import Endpoint, Network, Overlay
 from pluginkit import wire
@@ -42,14 +43,22 @@ class Directory:
     """The cluster, as one host sees it. Threads may share it.
 
     host: the host's ID. vtep: its address in the underlay. room: the largest packet that leaves by that address.
+    public_key: that of its WireGuard link; asked for when a network is encrypted.
     """
 
     def __init__(
-        self, etcd: Etcd, host: str, host_name: str, vtep: Address, room: int, way_to: Callable[[Address], Way | None]
+        self,
+        etcd: Etcd,
+        host: str,
+        host_name: str,
+        vtep: Address,
+        room: int,
+        way_to: Callable[[Address], Way | None],
+        public_key: Callable[[], str] = str,
     ) -> None:
         self.etcd = etcd
         self.host, self.vtep = host, vtep
-        self._host_name, self._room, self._way_to = host_name, room, way_to
+        self._host_name, self._room, self._way_to, self._public_key = host_name, room, way_to, public_key
         # The revision in which this start was written down; 0: not yet.
         self._registered = 0
         self.lease = 0
@@ -107,7 +116,7 @@ class Directory:
                     return self._decided(network, value)
             elif vni is not None:
                 port = network.options.vxlan_port
-                value = keys.NetworkValue(vni, port, self._mtu(network), keys.subnets_of(network))
+                value = self._value(network, vni)
                 taken = keys.vni_key(vni, port)
                 changes = [Put(found.key, wire.encode(value)), Put(taken, name.encode()), self._membership(network)]
                 if self.write([Is(found.key, 0), Is(taken, 0), *unshared], changes):
@@ -122,11 +131,22 @@ class Directory:
             )
         raise Exhausted(f"cannot create network {name}: the VNIs that were tried are taken; choose one with -o vni")
 
+    def tell(self, network: Network) -> None:
+        """What stands in etcd of this host on the network is how it is. Raises: Unavailable."""
+        self.write([], [self._membership(network)])
+
     def placed(self, network: Network) -> Network:
         """Return the network with this host's place in the underlay."""
         if network.overlay is None:
             return network
-        return replace(network, overlay=replace(network.overlay, vtep=str(self.vtep)))
+        return replace(network, overlay=replace(network.overlay, vtep=self._place(network)))
+
+    def member_of(self, network: Network) -> keys.MemberValue:
+        """Return what is to stand in etcd of this host on a network. Raises: StateError: its key cannot be used."""
+        value = keys.MemberValue(self._place(network), network.id)
+        if not network.options.encrypted:
+            return value
+        return replace(value, public_key=self._public_key(), endpoint=tunnel.endpoint_of(self.vtep))
 
     def claim(self, network: Network, endpoint: Endpoint) -> None:
         """The addresses are the endpoint's, and nobody else's in the cluster, and the others know where it is.
@@ -137,7 +157,7 @@ class Directory:
             return
         name = network.overlay.name
         mine = wire.encode(keys.AddressValue(self.host, endpoint.id))
-        value = wire.encode(self.value_of(endpoint))
+        value = wire.encode(self.value_of(network, endpoint))
         for _ in range(_TRIES):
             conditions, changes = [], [Put(keys.endpoint_key(name, endpoint.id), value)]
             for address in _addresses(endpoint):
@@ -150,9 +170,9 @@ class Directory:
                 return
         raise Unavailable(f"cannot have addresses of {name}: others change them at the same time; try again")
 
-    def value_of(self, endpoint: Endpoint) -> keys.EndpointValue:
+    def value_of(self, network: Network, endpoint: Endpoint) -> keys.EndpointValue:
         """Return what is to stand in etcd of an endpoint of this host."""
-        where = self.host, str(self.vtep), endpoint.mac
+        where = self.host, self._place(network), endpoint.mac
         return keys.EndpointValue(*where, endpoint.address4, endpoint.address6, endpoint.names)
 
     def release(self, name: str, endpoint_id: str, reserves: Reserves = _nothing) -> None:
@@ -216,8 +236,23 @@ class Directory:
         return wire.decode(found.value, keys.HostValue).name if found.revision else host
 
     def _membership(self, network: Network) -> Put:
-        value = keys.MemberValue(str(self.vtep), network.id)
-        return Put(keys.member_key(network.options.name, self.host), wire.encode(value))
+        return Put(keys.member_key(network.options.name, self.host), wire.encode(self.member_of(network)))
+
+    def _place(self, network: Network) -> str:
+        """Return where this host gets the network's frames: in the underlay, or inside of its WireGuard link."""
+        return tunnel.address_inside(network.options.name, self.host) if network.options.encrypted else str(self.vtep)
+
+    def _spare(self, network: Network, room: int) -> int:
+        """Return what is left for a packet of the network in one of `room` bytes."""
+        if not network.options.encrypted:
+            return room - OVERHEAD_BYTES[self.vtep.version]
+        inside = room - tunnel.OVERHEAD_BYTES[self.vtep.version]
+        if inside < tunnel.LOWEST_MTU:
+            raise BadRequest(
+                f"cannot create network {network.options.name}: encrypted packets have {inside} bytes on the way to its"
+                f" hosts, and IPv6 needs {tunnel.LOWEST_MTU}; leave -o encrypted out, or give the way a larger MTU"
+            )
+        return inside - OVERHEAD_BYTES[6]
 
     def _check(self, network: Network, value: keys.NetworkValue) -> None:
         options, name = network.options, network.options.name
@@ -232,41 +267,53 @@ class Directory:
                 f"cannot create network {name}: the cluster has it with VNI {value.vni} on port {value.port}; leave"
                 " -o vni and -o vxlan_port out"
             )
+        if options.encrypted != value.encrypted:
+            raise Conflict(
+                f"cannot create network {name}: the cluster has it {'' if value.encrypted else 'not '}encrypted; "
+                + ("add -o encrypted=true" if value.encrypted else "leave -o encrypted out")
+            )
         if network.overlay is not None and (network.overlay.vni, network.mtu) != (value.vni, value.mtu):
             raise Conflict(
                 f"cannot take network {name} into the cluster: that has it with VNI {value.vni} and an MTU of"
                 f" {value.mtu}, and here it is {network.overlay.vni} and {network.mtu}, which its containers keep;"
                 " remove it here and create it again"
             )
-        room = self._narrowest(name)
+        room = self._narrowest(network)
         if value.mtu > room or options.mtu not in (None, value.mtu):
             raise BadRequest(
                 f"cannot create network {name}: the cluster has it with an MTU of {value.mtu}, this host has room for"
                 f" {room}, and {options.mtu or 'nothing'} was asked for; it must be the same everywhere"
             )
 
+    def _value(self, network: Network, vni: int) -> keys.NetworkValue:
+        options = network.options
+        return keys.NetworkValue(
+            vni, options.vxlan_port, self._mtu(network), keys.subnets_of(network), options.encrypted
+        )
+
     def _mtu(self, network: Network) -> int:
-        room = self._room - OVERHEAD_BYTES[self.vtep.version]
+        room = self._spare(network, self._room)
         wanted = network.options.mtu or (network.mtu if network.overlay is not None else room)
         if wanted > room:
             raise BadRequest(f"cannot create network: an MTU of {wanted} does not fit, this host has room for {room}")
         return wanted
 
-    def _narrowest(self, name: str) -> int:
+    def _narrowest(self, network: Network) -> int:
         """Return the MTU that the way to every member of a network leaves."""
         widths = [self._room]
-        for member in self.etcd.list(keys.members_prefix(name)).entries:
+        for member in self.etcd.list(keys.members_prefix(network.options.name)).entries:
             try:
-                way = self._way_to(ip_address(wire.decode(member.value, keys.MemberValue).vtep))
+                value = wire.decode(member.value, keys.MemberValue)
+                way = self._way_to(ip_address(tunnel.address_of(value.endpoint) if value.endpoint else value.vtep))
             except (BadRequest, ValueError):
                 # Who listens says so; it must keep nobody out.
                 continue
             if way is not None and not way.local:
                 widths.append(way.mtu)
-        return min(widths) - OVERHEAD_BYTES[self.vtep.version]
+        return self._spare(network, min(widths))
 
     def _decided(self, network: Network, value: keys.NetworkValue) -> Network:
-        overlay = Overlay(value.vni, value.port, str(self.vtep), (), network.options.name)
+        overlay = Overlay(value.vni, value.port, self._place(network), (), network.options.name)
         return replace(network, overlay=overlay, mtu=value.mtu)
 
     def _check_holder(self, name: str, address: IPv4Interface | IPv6Interface, held: Entry, endpoint: Endpoint) -> None:

@@ -13,9 +13,10 @@ from netplugin.cluster.etcd import Entry
 from netplugin.ipam.pools import IPAddress
 from netplugin.kinds import ENDPOINTS, NETWORKS, REMOTE_ENDPOINTS, REMOTE_HOSTS
 from netplugin.overlay.decide import is_alone
+from netplugin.overlay.tunnel import address_inside
 from netplugin.plan import Plans
 from netplugin.records import Network, RemoteEndpoint, RemoteHost
-from pluginkit.errors import BadRequest, Conflict, Exhausted
+from pluginkit.errors import BadRequest, Conflict, Exhausted, StateError
 from pluginkit.locks import Locks
 from pluginkit.log import failure
 from pluginkit.reconcile import Planned, Reconciler
@@ -125,7 +126,7 @@ class ClusterDriver:
 
     def _learn(self, network: Network, place: keys.Place, value: Value | None) -> None:
         """The record of one remote host or endpoint is what `value` says; None: there is none."""
-        remote = self._remote(place, value)
+        remote = self._remote(network, place, value)
         record_id = f"{network.id}/{place.id}"
         row = self._store.get(_KINDS[place.what], record_id)
         if (row is None and remote is None) or (row is not None and not row.pending and row.current == remote):
@@ -139,14 +140,17 @@ class ClusterDriver:
             except Exception as exc:  # noqa: BLE001 - one that fails must not keep the others out; it is tried again
                 failure(log, exc)
 
-    def _remote(self, place: keys.Place, value: Value | None) -> RemoteHost | RemoteEndpoint | None:
-        """Return what a key says; None for one of this host's own."""
-        match value:
-            case keys.MemberValue() if place.id != self._directory.host:
-                return RemoteHost(value.vtep)
-            case keys.EndpointValue() if value.host != self._directory.host:
-                return RemoteEndpoint(value.mac, value.vtep, value.address4, value.address6, value.names)
-        return None
+    def _remote(self, network: Network, place: keys.Place, value: Value | None) -> RemoteHost | RemoteEndpoint | None:
+        """Return what a key says; None for one of this host's own, or what would be sent in the clear and must not."""
+        host = value.host if isinstance(value, keys.EndpointValue) else place.id
+        if value is None or isinstance(value, keys.LentValue) or host == self._directory.host:
+            return None
+        if network.options.encrypted and value.vtep != address_inside(place.network, host):
+            log.error("cannot send to %s of %s: it does not encrypt, and the network does", value.vtep, place.network)
+            return None
+        if isinstance(value, keys.MemberValue):
+            return RemoteHost(value.vtep, value.public_key, value.endpoint)
+        return RemoteEndpoint(value.mac, value.vtep, value.address4, value.address6, value.names)
 
     def _publish(self, name: str, network: Network, there: Mapping[keys.Place, Value]) -> None:
         """What etcd says of this host on the network is what the records say.
@@ -157,15 +161,19 @@ class ClusterDriver:
             row = self._store.get(NETWORKS, network.id)
             if row is None or row.current is None:
                 return
-            is_forgotten = keys.Place(name, "host", self._directory.host) not in there
+            member = there.get(keys.Place(name, "host", self._directory.host))
+            is_forgotten = member is None
             is_shared = self._addresses.is_shared(network)
-            if is_forgotten:
-                try:
+            try:
+                if is_forgotten:
                     self._directory.join(network, shared=is_shared)
-                except (Conflict, BadRequest, Exhausted) as exc:
-                    # It must not keep the other networks out.
-                    failure(log, exc)
-                    return
+                elif network.options.encrypted and member != self._directory.member_of(network):
+                    # It has another key, or another place in the underlay.
+                    self._directory.tell(network)
+            except (Conflict, BadRequest, Exhausted, StateError) as exc:
+                # It must not keep the other networks out.
+                failure(log, exc)
+                return
             if is_alone(network):
                 # It was made when this host was alone. Its containers stay as they are: only its device is another one.
                 self._reconciler.transition(self._networks_plan, network.id, self._directory.placed(network))
@@ -180,7 +188,7 @@ class ClusterDriver:
                 if place.id not in own and self._is_own(value):
                     self._directory.release(name, place.id, self._addresses.reserves)
             for endpoint in own.values():
-                if there.get(keys.Place(name, "endpoint", endpoint.id)) != self._directory.value_of(endpoint):
+                if there.get(keys.Place(name, "endpoint", endpoint.id)) != self._directory.value_of(network, endpoint):
                     try:
                         self._directory.claim(network, endpoint)
                     except Conflict as exc:

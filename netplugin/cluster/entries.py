@@ -20,6 +20,9 @@ def is_expected(store: Store, kind: str, name: str) -> bool:
     """
     if kind == "link":
         _, what, record_id = name.split(" ", 2)
+        if what == "tunnel":
+            found = [each for each in store.rows(NETWORKS) if each.current is not None and not each.pending]
+            return any(each.current.options.encrypted for each in found if each.current is not None)
         kind_of_record: Kind[Any] = NETWORKS if what == "network" else ENDPOINTS
         row = store.get(kind_of_record, record_id)
         return row is not None and row.current is not None and not row.pending

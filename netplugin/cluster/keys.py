@@ -29,6 +29,7 @@ class NetworkValue:
     port: int
     mtu: int
     subnets: tuple[tuple[str, str], ...]
+    encrypted: bool = False
     schema: int = 1
 
 
@@ -44,10 +45,15 @@ class HostValue:
 
 @dataclass(frozen=True)
 class MemberValue:
-    """A host that is on a network. network: what its engine calls it."""
+    """A host that is on a network. network: what its engine calls it.
+
+    Of an encrypted one the VTEP is inside of its WireGuard link, whose are public_key and endpoint; else these are "".
+    """
 
     vtep: str
     network: str
+    public_key: str = ""
+    endpoint: str = ""
     schema: int = 1
 
 

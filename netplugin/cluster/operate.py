@@ -9,6 +9,7 @@ from netplugin.cluster import keys
 from netplugin.cluster.etcd import Delete, Entry, Etcd, Is, Put
 from netplugin.cluster.withdraw import leave_pool
 from netplugin.overlay.plan import EVERYBODY
+from netplugin.overlay.tunnel import LINK, TunnelPeer
 from netplugin.resources import FdbEntry, Neighbour, Vxlan
 from pluginkit import wire
 from pluginkit.errors import BadRequest, Conflict, NotFound
@@ -38,11 +39,12 @@ class NetworkLine:
 
 @dataclass(frozen=True)
 class KernelView:
-    """This host's kernel: its overlay devices, and the permanent entries and neighbours that are ours."""
+    """This host's kernel: its overlay devices, our permanent entries and neighbours, peers of its WireGuard link."""
 
     devices: tuple[Vxlan, ...]
     entries: frozenset[FdbEntry]
     neighbours: frozenset[Neighbour]
+    peers: frozenset[TunnelPeer] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -132,6 +134,7 @@ def compare(etcd: Etcd, kernel: KernelView) -> Comparison:
     compared: list[str] = []
     everything: list[FdbEntry | Neighbour] = []
     lines: list[str] = []
+    peers: set[TunnelPeer] = set()
     for device in kernel.devices:
         name = names.get((device.vni, device.port))
         if name is None:
@@ -141,8 +144,11 @@ def compare(etcd: Etcd, kernel: KernelView) -> Comparison:
         have |= {neighbour for neighbour in kernel.neighbours if neighbour.link == device.bridge}
         lines += [f"{name}: missing: {_spelled(one)}" for one in wanted - have]
         lines += [f"{name}: not in etcd: {_spelled(one)}" for one in have - wanted]
+        peers |= set(_peers(name, device, said))
         compared.append(name)
         everything += wanted
+    lines += [f"{LINK}: missing: {_spelled(one)}" for one in peers - kernel.peers]
+    lines += [f"{LINK}: not in etcd: {_spelled(one)}" for one in kernel.peers - peers]
     entries = sum(isinstance(one, FdbEntry) for one in everything)
     return Comparison(tuple(sorted(compared)), entries, len(everything) - entries, tuple(sorted(lines)))
 
@@ -164,7 +170,18 @@ def _wanted(
                 yield Neighbour(device.bridge, address.ip, value.mac)
 
 
-def _spelled(one: FdbEntry | Neighbour) -> str:
+def _peers(
+    name: str, device: Vxlan, said: dict[keys.Place, keys.MemberValue | keys.EndpointValue]
+) -> Iterator[TunnelPeer]:
+    for place, value in said.items():
+        is_other = place.network == name and value.vtep != device.local
+        if is_other and isinstance(value, keys.MemberValue) and value.public_key:
+            yield TunnelPeer(value.vtep, value.public_key, value.endpoint)
+
+
+def _spelled(one: FdbEntry | Neighbour | TunnelPeer) -> str:
+    if isinstance(one, TunnelPeer):
+        return f"peer {one.public_key} at {one.endpoint} with {one.address or 'no address'}"
     if isinstance(one, FdbEntry):
         return f"entry {one.mac} to {one.vtep} on {one.link}"
     return f"neighbour {one.address} at {one.mac} on {one.link}"

@@ -24,6 +24,7 @@ def open_directory(
     settings: ClusterSettings,
     way_to: Callable[[Address], Way | None],
     mtu_of: Callable[[Address], int | None],
+    public_key: Callable[[], str],
 ) -> Directory:
     """Return the cluster as this host sees it; nobody has been asked yet.
 
@@ -34,7 +35,7 @@ def open_directory(
     room = mtu_of(vtep)
     if room is None:
         raise BadRequest(f"cannot be {vtep} in the cluster: no link of this host has that address; set PYNET_VTEP")
-    return Directory(Etcd(access), _identity(store), socket.gethostname(), vtep, room, way_to)
+    return Directory(Etcd(access), _identity(store), socket.gethostname(), vtep, room, way_to, public_key)
 
 
 def _identity(store: Store) -> str:

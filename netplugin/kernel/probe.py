@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Literal
 
 from netplugin.kernel.netlink import Netlink
-from netplugin.kernel.overlay.ciphers import ciphers
+from netplugin.kernel.overlay.tunnel import lack
 from netplugin.kernel.overlay.underlay import way_to
 from netplugin.kernel.ports.held import PortHolder
-from netplugin.machine import Cipher, Way
+from netplugin.machine import Way
 from netplugin.records import Protocol
 from netplugin.resources import Family
 from pluginkit.command import run
@@ -52,9 +52,9 @@ class HostProbe:
         """Return the way to an address, None if there is none."""
         return way_to(self._netlink, address)
 
-    def ciphers(self) -> frozenset[Cipher]:
-        """Return what this kernel can encrypt packets with."""
-        return ciphers(self._netlink)
+    def tunnel_lack(self) -> str:
+        """Return what this host lacks for encrypted overlays, and how it gets it; "" if it lacks nothing."""
+        return lack(self._netlink)
 
     def sandbox_is_gone(self, key: str) -> bool:
         """Tell whether the engine has removed the file of a sandbox; false where its directory cannot be seen."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from ipaddress import ip_address
 
-from netplugin.machine import Address, Cipher, Way
+from netplugin.machine import Address, Way
 from netplugin.records import Network, Overlay
 from pluginkit.errors import BadRequest, Unavailable
 
@@ -18,6 +18,11 @@ OVERHEAD_BYTES = {4: 14 + 8 + 8 + 20, 6: 14 + 8 + 8 + 40}
 LOWEST_MTU = 576
 # The place in the underlay of what has none yet.
 NOWHERE = "127.0.0.1"
+# The way out for who asks for encryption where there is no etcd.
+WITHOUT_KEYS = (
+    "run pynet with PYNET_CLUSTER=etcd://HOST and leave -o peers out, or make a WireGuard link between the hosts, give"
+    " its addresses as -o peers, and leave -o encrypted out"
+)
 
 
 def is_alone(network: Network) -> bool:
@@ -37,17 +42,23 @@ def decide(
     join: Callable[[Network], Network],
     *,
     adopted: bool,
-    ciphers: Callable[[], frozenset[Cipher]],
+    tunnel_lack: Callable[[], str],
 ) -> Network:
     """Return `network` with its overlay and with the MTU that its frames have room for on the way to every peer.
 
-    join: asks the cluster, if no peers are named. adopted: its bridge exists already. ciphers: what the kernel has.
+    join: asks the cluster, if no peers are named. adopted: its bridge exists already.
+    tunnel_lack: what this host lacks for a network that is encrypted, in words.
 
     Raises: BadRequest: the options do not fit this host. Unavailable: there is no way to a peer now.
     """
     options = network.options
-    if options.encrypted:
-        raise BadRequest(f"cannot create network {network.id[:12]}: {why_not_encrypted(ciphers())}")
+    if options.encrypted and options.peers:
+        raise BadRequest(
+            f"cannot create network {network.id[:12]}: hosts that only know each other have no place where they could"
+            f" tell their keys; {WITHOUT_KEYS}"
+        )
+    if options.encrypted and (lack := tunnel_lack()):
+        raise BadRequest(f"cannot create network {network.id[:12]}: {lack}")
     if adopted:
         raise BadRequest(
             f"cannot create network {network.id[:12]}: an overlay has a bridge of its own, and {options.bridge_name}"
@@ -75,28 +86,6 @@ def decide(
         peers=tuple(others),
     )
     return replace(network, overlay=overlay, mtu=mtu_inside(network, others.values()))
-
-
-def why_not_encrypted(ciphers: frozenset[Cipher]) -> str:
-    """Return why `encrypted` is refused, and the way out, which depends on what the kernel has.
-
-    Somebody who asks for it must never get a network that is not.
-    """
-    way = (
-        "make a WireGuard link between the hosts, give its addresses as -o peers or PYNET_VTEP, and leave -o encrypted"
-        " out"
-    )
-    if "WireGuard" in ciphers:
-        return f"pynet makes no keys; this kernel has WireGuard: {way}"
-    if "ESP" in ciphers:
-        return (
-            "pynet makes no keys; this kernel has ESP and no WireGuard: let an IKE daemon encrypt UDP port"
-            " -o vxlan_port between the hosts, and leave -o encrypted out"
-        )
-    return (
-        "this kernel has neither WireGuard nor ESP, so nothing could be encrypted: load the module wireguard (modprobe"
-        f" wireguard), or a kernel that has it; then {way}"
-    )
 
 
 def mtu_inside(network: Network, ways: Iterable[Way]) -> int:

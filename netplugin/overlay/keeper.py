@@ -92,7 +92,8 @@ def underlays(store: Store) -> set[Underlay]:
     peers: dict[tuple[int, int], set[str]] = {}
     for row in store.rows(NETWORKS):
         overlay = row.current.overlay if row.current is not None and not is_alone(row.current) else None
-        if overlay is None:
+        # What WireGuard carries comes whole, or not at all.
+        if overlay is None or (row.current is not None and row.current.options.encrypted):
             continue
         place = overlay.port, ip_address(overlay.vtep).version
         local.setdefault(place, overlay.vtep)

@@ -7,8 +7,18 @@ from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv6Address
 
 from netplugin.dns.resources import Named, NameServer
+from netplugin.overlay.decide import OVERHEAD_BYTES
+from netplugin.overlay.tunnel import Tunnel, TunnelPeer
 from netplugin.records import Endpoint, Network, Overlay, RemoteEndpoint, RemoteHost
-from netplugin.resources import FdbEntry, Neighbour, OverlayGuard, OverlayMember, OverlayProbes, Sysctl, Vxlan
+from netplugin.resources import (
+    FdbEntry,
+    Neighbour,
+    OverlayGuard,
+    OverlayMember,
+    OverlayProbes,
+    Sysctl,
+    Vxlan,
+)
 from pluginkit.reconcile import Resource
 
 # The entry of this address leads to where frames go that nobody knows a place for, and those for all.
@@ -28,7 +38,7 @@ def plan_overlay(
     asked = own if network.options.dns else ()
     pools = tuple(subnet.pool for subnet in network.subnets)
     return (
-        # First, so that there is no moment at which a stranger's frames come in.
+        # First, so that there is no moment at which a stranger's frames come in, or anything leaves in the clear.
         OverlayGuard(
             device,
             gateway_mac(network, overlay),
@@ -37,6 +47,7 @@ def plan_overlay(
             network.options.multicast,
             asked,
         ),
+        *([Tunnel(overlay.vtep, network.mtu + OVERHEAD_BYTES[6])] if network.options.encrypted else []),
         Vxlan(
             name=device,
             bridge=bridge,
@@ -59,7 +70,10 @@ def plan_overlay(
 
 def plan_remote_host(host: RemoteHost, network: Network) -> tuple[Resource, ...]:
     """Return what lets the host send to the network, and lets it have what is for everybody."""
-    return _peer(network, network.overlay, host.vtep) if network.overlay else ()
+    if network.overlay is None:
+        return ()
+    key = [TunnelPeer(host.vtep, host.public_key, host.endpoint)] if network.options.encrypted else []
+    return (*key, *_peer(network, network.overlay, host.vtep))
 
 
 def plan_remote_endpoint(endpoint: RemoteEndpoint, network: Network, bridge: str) -> tuple[Resource, ...]:

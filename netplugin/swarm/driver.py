@@ -30,6 +30,10 @@ log = logging.getLogger(__name__)
 _ALLOCATIONS, _NODES = "allocations", "nodes"
 _NODE_DISCOVERY = 1
 _TRIES = 1000
+_NO_KEYS = (
+    "nodes of a swarm have no place where they could tell their keys; make a WireGuard link between them, let the swarm"
+    " advertise its addresses, and leave -o encrypted out"
+)
 
 
 class SwarmDriver:
@@ -66,11 +70,7 @@ class SwarmDriver:
         options = parse_options(named)
         parse.check_overlay(options)
         if options.encrypted:
-            # The kernels that would have to do it are other nodes'.
-            raise BadRequest(
-                "cannot create network: pynet makes no keys; make a WireGuard link between the nodes, let the swarm"
-                " advertise its addresses, and leave -o encrypted out"
-            )
+            raise BadRequest(f"cannot create network: {_NO_KEYS}")
         if options.dns:
             raise BadRequest("cannot create network: the swarm's own DNS knows all tasks; leave -o dns=true out")
         if options.type != "overlay" or not numbered:
@@ -114,6 +114,8 @@ class SwarmDriver:
 
         Raises: Unavailable: the engine has told nothing yet. BadRequest: the MTU does not fit.
         """
+        if network.options.encrypted:
+            raise BadRequest(f"cannot create network {network.id[:12]}: {_NO_KEYS}")
         own = self._own()
         if own is None:
             raise Unavailable(

@@ -12,6 +12,7 @@ from netplugin.cluster.pools import SharedPools
 from netplugin.ipam.driver import IpamDriver
 from netplugin.kinds import ADDRESSES, ENDPOINTS, POOLS, REMOTE_ENDPOINTS
 from netplugin.machine import Way
+from netplugin.overlay.tunnel import Tunnel, TunnelPeer
 from netplugin.resources import (
     Bridge,
     FdbEntry,
@@ -36,7 +37,19 @@ from tests.volume import machine
 GATEWAY = "com.docker.network.gateway"
 NAME = "com.docker.network.endpoint.name"
 TYPES = (
-    *(Bridge, Veth, OverlayGuard, OverlayMember, Vxlan, OverlayProbes, FdbEntry, Neighbour, *SWITCHES),
+    *(
+        Bridge,
+        Veth,
+        OverlayGuard,
+        OverlayMember,
+        Tunnel,
+        TunnelPeer,
+        Vxlan,
+        OverlayProbes,
+        FdbEntry,
+        Neighbour,
+        *SWITCHES,
+    ),
     *(Shaper, Redirect, SourceGuard, HostPorts, Ruleset, NftRuleset, NftPorts),
 )
 

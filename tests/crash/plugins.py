@@ -15,7 +15,7 @@ from netplugin import driver as pynet
 from netplugin.firewall.backends import BACKENDS
 from netplugin.ipam.driver import IpamDriver
 from netplugin.kinds import ALL, MIGRATIONS
-from netplugin.machine import Cipher, Way
+from netplugin.machine import Way
 from netplugin.plan import plans
 from netplugin.records import Protocol
 from netplugin.resources import (
@@ -194,8 +194,8 @@ class NetworkWorld(PluginWorld):
         own = IPv4Address("10.90.0.11")
         return Way(own, 1500, address == own)
 
-    def ciphers(self) -> frozenset[Cipher]:
-        return frozenset()
+    def tunnel_lack(self) -> str:
+        return ""
 
     def forget(self, protocol: Protocol, host: Address, first: int, count: int) -> None:
         self.steps.take(KernelError("forget flows to", f"{first}/{protocol}", errno.EIO))

@@ -11,10 +11,11 @@ from netplugin.firewall.backends import BACKENDS
 from netplugin.machine import Way
 from netplugin.options import NetworkOptions
 from netplugin.overlay.decide import DERIVED_VNIS, NOWHERE, decide, derived_vni
-from netplugin.overlay.plan import EVERYBODY, plan_remote_endpoint
+from netplugin.overlay.plan import EVERYBODY, plan_remote_endpoint, plan_remote_host
+from netplugin.overlay.tunnel import PREFIX, Tunnel, TunnelPeer, address_inside
 from netplugin.parse import parse_network_options
 from netplugin.plan import plan_endpoint, plan_network
-from netplugin.records import Endpoint, Overlay, RemoteEndpoint
+from netplugin.records import Endpoint, Overlay, RemoteEndpoint, RemoteHost
 from netplugin.resources import Bridge, FdbEntry, OverlayGuard, OverlayMember, OverlayProbes, Sysctl, Vxlan
 from pluginkit.errors import BadRequest, Unavailable
 from tests.network.samples import ENDPOINT_ID, NETWORK_ID, SUBNET4, SUBNET6, network
@@ -34,12 +35,12 @@ def overlay(*peers, **options):
     return network(options=NetworkOptions(type="overlay", **{"name": "blue", "peers": peers, **options}))
 
 
-def decided(*peers, adopted=False, ciphers=frozenset(), **options):
+def decided(*peers, adopted=False, lack="", **options):
     def way_to(address):
         return WAYS.get(str(address))
 
     join = Alone(lambda: (), lambda: 1500).join
-    return decide(overlay(*peers, **options), way_to, join, adopted=adopted, ciphers=lambda: ciphers)
+    return decide(overlay(*peers, **options), way_to, join, adopted=adopted, tunnel_lack=lambda: lack)
 
 
 def parsed(**generic):
@@ -188,18 +189,28 @@ def test_names_are_told_at_the_gateways_by_the_records_of_endpoints_here_and_els
     ]
 
 
-@pytest.mark.parametrize(
-    ("ciphers", "words"),
-    [
-        ((), "this kernel has neither WireGuard nor ESP, so nothing could be encrypted: load the module wireguard"),
-        (("ESP",), "pynet makes no keys; this kernel has ESP and no WireGuard: let an IKE daemon"),
-        (
-            ("WireGuard", "ESP"),
-            "pynet makes no keys; this kernel has WireGuard: make a WireGuard link between",
-        ),
-    ],
-)
-def test_encryption_is_refused_with_what_the_kernel_could_do(ciphers, words):
-    with pytest.raises(BadRequest, match=words):
-        decided(FAR, encrypted=True, ciphers=frozenset(ciphers))
-    assert decided(FAR, ciphers=frozenset(ciphers)).overlay
+def test_where_keys_cannot_be_told_or_used_encryption_is_refused():
+    with pytest.raises(BadRequest, match="have no place where they could tell their keys; run pynet with PYNET_CLUST"):
+        decided(FAR, encrypted=True)
+    with pytest.raises(BadRequest, match="hosts tell each other their keys by etcd; run pynet with PYNET_CLUSTER"):
+        decided(encrypted=True)
+    with pytest.raises(BadRequest, match="cannot create network 1a2b3c4d1a2b: no program"):
+        decided(encrypted=True, lack="no program")
+    assert decided(FAR, lack="no program").overlay
+
+
+def test_an_encrypted_network_has_its_device_inside_of_the_tunnel():
+    one, other = address_inside("blue", "one"), address_inside("blue", "other")
+    assert len({one, other, address_inside("green", "one")}) == 3
+    assert all(IPv6Address(each) in PREFIX for each in (one, other))
+    plain = replace(decided(), overlay=Overlay(7, 14789, one, (), "blue"), mtu=1370)
+    blue = replace(plain, options=replace(plain.options, encrypted=True))
+    clear, hidden = (plan_network(each, BACKENDS["iptables"]) for each in (plain, blue))
+    assert set(hidden) - set(clear) == {Tunnel(one, 1440)}
+    kinds = [type(want) for want in hidden]
+    assert kinds.index(OverlayGuard) < kinds.index(Tunnel) < kinds.index(Vxlan)
+    told = RemoteHost(other, "key", "10.90.0.12:14790")
+    assert plan_remote_host(told, blue) == (
+        TunnelPeer(other, "key", "10.90.0.12:14790"),
+        *plan_remote_host(told, plain),
+    )

@@ -83,7 +83,7 @@ def test_an_option_that_is_none_is_refused_before_anything_is_allocated(engine):
     words = {"NetworkID": BLUE, "Options": {"type": "overlay", "vnii": "7"}, "IPv4Data": []}
     assert "the nearest is vni" in engine.error("AllocateNetwork", **words)
     words["Options"] = {"type": "overlay", "encrypted": "true"}
-    assert "pynet makes no keys" in engine.error("AllocateNetwork", **words)
+    assert "nodes of a swarm have no place where they could tell their keys" in engine.error("AllocateNetwork", **words)
     words["Options"] = {"type": "overlay", "dns": "true"}
     assert "the swarm's own DNS knows all tasks" in engine.error("AllocateNetwork", **words)
 

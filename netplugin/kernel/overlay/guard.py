@@ -1,5 +1,7 @@
 """Guards of overlays: VXLAN packets of a VNI come in from its members only, and no frame with the bridge's own address.
 
+Packets to and from the hosts of encrypted overlays come and go by the WireGuard link alone, and are nobody else's.
+
 Between hosts of a network without multicast no frame for many passes but ARP and neighbour discovery. A container asks
 the network's name server 200 times a second at most. Probes of containers get their sign.
 
@@ -16,6 +18,7 @@ from ipaddress import ip_address
 
 from netplugin.kernel.firewall.nfnetlink import Batch, Element, Nfnetlink, TableFamily, concat, ifname
 from netplugin.kernel.overlay.probes import PROBE
+from netplugin.overlay.tunnel import LINK, PREFIX
 from netplugin.resources import OverlayGuard, OverlayMember
 from pluginkit.command import run
 from pluginkit.errors import KernelError
@@ -38,8 +41,11 @@ table inet pynet_overlay {
     set members4 { typeof ip saddr . udp dport . @th,96,24; }
     set members6 { typeof ip6 saddr . udp dport . @th,96,24; }
     counter strangers { }
+    counter cleartext { }
     chain members { }
     chain prerouting { type filter hook prerouting priority -300; policy accept; }
+    chain forward { type filter hook forward priority -300; policy accept; }
+    chain postrouting { type filter hook postrouting priority 300; policy accept; }
 }
 flush table inet pynet_overlay
 table inet pynet_overlay {
@@ -49,7 +55,21 @@ table inet pynet_overlay {
         counter name strangers drop
     }
     chain prerouting {
+        udp dport . @th,96,24 @networks iifname $tunnel ip6 saddr $inside goto members
+        # Who has a key is let in for its networks, and nothing else.
+        iifname $tunnel counter name strangers drop
+        ip6 saddr $inside counter name cleartext drop
+        ip6 daddr $inside counter name cleartext drop
         udp dport . @th,96,24 @networks goto members
+    }
+    chain forward {
+        # A container could speak as its host.
+        ip6 daddr $inside counter name cleartext drop
+    }
+    chain postrouting {
+        # Whatever the routes say, as when the link is gone.
+        ip6 daddr $inside oifname != $tunnel counter name cleartext drop
+        ip6 saddr $inside oifname != $tunnel counter name cleartext drop
     }
 }
 table bridge pynet_overlay {
@@ -98,6 +118,7 @@ table bridge pynet_overlay {
 }
 """
 
+_DEFINITIONS = f'define probe = {PROBE}\ndefine tunnel = "{LINK}"\ndefine inside = {PREFIX}\n'
 _OF_GUARD = ("networks", "own", "quiet", "asked4", "asked6")
 # Table, set and key of elements.
 _Keys = set[tuple[TableFamily, str, bytes]]
@@ -184,7 +205,7 @@ class OverlayGuards:
 
     def _write(self) -> None:
         """The tables have their sets, which keep their elements, and exactly these rules."""
-        done = run(["nft", "-f", "-"], stdin=f"define probe = {PROBE}\n{_TEXT}", accept=(0, 1))
+        done = run(["nft", "-f", "-"], stdin=f"{_DEFINITIONS}{_TEXT}", accept=(0, 1))
         if done.returncode:
             raise KernelError(
                 "create",
