@@ -5,6 +5,7 @@ import subprocess
 from contextlib import closing
 from dataclasses import replace
 from ipaddress import ip_address
+from pathlib import Path
 
 import pytest
 
@@ -20,6 +21,7 @@ from tests.cluster.test_directory import BLUE, VTEPS, endpoint
 from tests.cluster.test_plugin import start, wait_for, wire
 from tests.network.samples import NETWORK_ID
 from tests.network.sandboxes import LIBC
+from tests.network.tunnel_hosts import carriers
 from tests.volume.conftest import mounts_apart
 
 __all__ = ["start", "wire"]
@@ -84,12 +86,15 @@ def test_a_way_that_is_too_narrow_is_refused(etcd, tmp_path, room, narrow, words
 
 
 @pytest.fixture
-def apart(tmp_path):
+def apart(wire, tmp_path):
     """A /run of the test's own: wireguard-go has its socket there, under the link's name."""
     with mounts_apart(tmp_path):
         assert LIBC.mount(b"run", b"/run", b"tmpfs", 0, None) == 0
         yield
+        # Who carries the link goes on without pynet, as long as it is there.
         subprocess.run(["ip", "link", "del", LINK], check=False, capture_output=True)
+        here = Path("/proc/thread-self/ns/net").stat().st_ino
+        wait_for(lambda: carriers(here), [])
 
 
 @pytest.fixture

@@ -128,15 +128,7 @@ class Host(Sandbox):
 
     def carriers(self):
         """The processes that carry the host's link."""
-        found = []
-        for folder in Path("/proc").glob("[0-9]*"):
-            try:
-                is_here = (folder / "ns" / "net").stat().st_ino == os.fstat(self.descriptor).st_ino
-                if is_here and b"wireguard-go" in (folder / "cmdline").read_bytes():
-                    found.append(int(folder.name))
-            except OSError:
-                continue
-        return found
+        return carriers(os.fstat(self.descriptor).st_ino)
 
     def close(self):
         try:
@@ -160,6 +152,19 @@ class Host(Sandbox):
         if LIBC.mount(b"run", b"/run", b"tmpfs", 0, None):
             raise OSError(ctypes.get_errno(), "mount")
         return os.open("/proc/thread-self/ns/mnt", os.O_RDONLY)
+
+
+def carriers(network_namespace):
+    """The processes that carry a link of the network namespace with that inode."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            is_here = (folder / "ns" / "net").stat().st_ino == network_namespace
+            if is_here and b"wireguard-go" in (folder / "cmdline").read_bytes():
+                found.append(int(folder.name))
+        except OSError:
+            continue
+    return found
 
 
 def wait_for(ask, patience_s=10.0):
