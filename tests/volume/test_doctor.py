@@ -289,6 +289,21 @@ def test_keys_that_are_gone_or_everybodys(patient: Patient) -> None:
     assert patient.doctor() == {}
 
 
+def test_a_state_directory_that_is_a_disk_of_its_own(mount_namespace: None, tmp_path: Path) -> None:
+    disk, state = tmp_path / "disk", tmp_path / "state"
+    with disk.open("wb") as file:
+        file.truncate(64 * MEBIBYTE)
+    subprocess.run(["mkfs.ext4", "-q", disk], check=True)
+    state.mkdir()
+    subprocess.run(["mount", "-o", "loop", disk, state], check=True)
+    patient = Patient(tmp_path)
+    try:
+        assert (state / "lost+found").is_dir()
+        assert patient.doctor() == {}
+    finally:
+        patient.service.kill()
+
+
 def test_files_that_are_not_pyvols(patient: Patient) -> None:
     image = patient.create()
     orphan = patient.state_dir / "volumes/lost/image.ext4"

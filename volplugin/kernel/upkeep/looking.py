@@ -31,6 +31,8 @@ _PROGRAMS = {
 _EXT4 = Path("/sys/fs/ext4")
 # Below the state directory: records, the lock of who serves, the administrator's socket, and what has rooms of its own.
 _OURS = ("lock", "admin.sock", "volumes", "mnt", "keys")
+# If it is the root of a disk of its own, the disk's filesystem has this there, and cannot do without.
+_OF_THE_DISK = "lost+found"
 _PASSING = (STAGED, ".trash")
 
 
@@ -102,7 +104,7 @@ class Looking:
                 yield f"{kind} {path}"
         with suppress(FileNotFoundError):
             for path in self._state_dir.iterdir():
-                if path.name not in _OURS and not path.name.startswith("pyvol.db"):
+                if path.name not in (*_OURS, _OF_THE_DISK) and not path.name.startswith("pyvol.db"):
                     yield f"file {path}"
 
     def missing(self, filesystems: set[str]) -> tuple[str, ...]:
