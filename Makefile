@@ -22,7 +22,7 @@ test: ## Everything that CI runs, including its own set-up; PYTEST="-k words" na
 bench: ## pynet beside Docker's own bridge driver, as a table; ARGS="--rounds 9 --json FILE", ARGS=overlay or ARGS=volume
 	@scripts/bench $(ARGS)
 
-chaos: ## Hundreds of times kill -9 at random moments; CHAOS_SEED=… repeats a run
+chaos: ## Hundreds of times kill -9 at random moments, FAULT_STEPS=1000 verbs and faults; CHAOS_SEED=… repeats a run
 	@scripts/chaos
 
 soak: ## Churn for SOAK_MINUTES=60 on both plugins: memory, descriptors, threads, rows, rules, latency, and whether they are flat

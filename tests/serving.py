@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,22 +31,24 @@ class Cut(ConnectionError):
 class UnixConnection(http.client.HTTPConnection):
     """An HTTP connection to a Unix socket."""
 
-    def __init__(self, path: Path) -> None:
-        super().__init__("plugin", timeout=PATIENCE_S)
+    def __init__(self, path: Path, patience_s: float = PATIENCE_S) -> None:
+        super().__init__("plugin", timeout=patience_s)
         self._path = path
 
     def connect(self) -> None:
         self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(PATIENCE_S)
+        self.sock.settimeout(self.timeout)
         self.sock.connect(str(self._path))
 
 
-def exchange(path: Path, verb: str, method: str, body: bytes) -> tuple[int, dict[str, Any]]:
+def exchange(
+    path: Path, verb: str, method: str, body: bytes, patience_s: float = PATIENCE_S
+) -> tuple[int, dict[str, Any]]:
     """Return status and object of the answer to anything.
 
     Raises: OSError: nobody answered; Cut: nor said why.
     """
-    connection = UnixConnection(path)
+    connection = UnixConnection(path, patience_s)
     try:
         connection.request(verb, f"/{method}", body)
         answer = connection.getresponse()
@@ -83,11 +85,12 @@ def _lives(pid: int) -> bool:
 class Serving:
     """One state directory below `directory`, and the process that serves from it, if one does."""
 
-    def __init__(self, program: str, directory: Path, *options: str) -> None:
+    def __init__(self, program: str, directory: Path, *options: str, env: Mapping[str, str] = ALONE) -> None:
         self.socket = directory / f"{program}.sock"
         self.state_dir = directory / "state"
+        self.argv = [*MORTAL, *serve_argv(program, self.socket, self.state_dir), *options]
+        self.env = os.environ | ALONE | env
         self._log = directory / f"{program}.log"
-        self._argv = [*MORTAL, *serve_argv(program, self.socket, self.state_dir), *options]
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -99,8 +102,14 @@ class Serving:
     def start(self) -> None:
         """It answers."""
         with self._log.open("ab") as log:
-            self._process = subprocess.Popen(self._argv, stderr=log, start_new_session=True, env=os.environ | ALONE)
+            self._process = subprocess.Popen(self.argv, stderr=log, start_new_session=True, env=self.env)
         self.wait_until_it_answers()
+
+    def refused(self) -> str:
+        """It did not start; return what it said."""
+        done = subprocess.run(self.argv, capture_output=True, text=True, timeout=60, check=False, env=self.env)
+        assert done.returncode == 1, done
+        return done.stderr
 
     def wait_until_it_answers(self) -> None:
         until(lambda: self.answers() or self.is_dead(), "an answer")
@@ -138,10 +147,10 @@ class Serving:
         """Return everything said so far by every process that served from this directory."""
         return self._log.read_text()
 
-    def ask(self, method: str, request: object = None) -> tuple[int, dict[str, Any]]:
+    def ask(self, method: str, request: object = None, patience_s: float = PATIENCE_S) -> tuple[int, dict[str, Any]]:
         """Return status and object of the answer to a method, such as NetworkDriver.Join.
 
         Raises: OSError: nobody answered; Cut: nor said why.
         """
         body = b"" if request is None else json.dumps(request).encode()
-        return exchange(self.socket, "POST", method, body)
+        return exchange(self.socket, "POST", method, body, patience_s)

@@ -71,10 +71,12 @@ class Networks:
             return Step(method, body, REFUSED, "it exists with other properties")
         if self._of(other):
             return Step(method, body, REFUSED, "overlaps")
-        return Step(method, body, then=then)
+        return Step(method, body, then=then, removes=frozenset({other}))
 
     def delete_network(self, network_id: str) -> Step:
-        return Step("NetworkDriver.DeleteNetwork", {"NetworkID": network_id}, then=lambda _: self._forget(network_id))
+        removes = frozenset({network_id, *self._of(network_id)})
+        body = {"NetworkID": network_id}
+        return Step("NetworkDriver.DeleteNetwork", body, then=lambda _: self._forget(network_id), removes=removes)
 
     def create_endpoint(self, network_id: str, endpoint_id: str, host: int) -> Step:
         network, known = self.networks.get(network_id), self.endpoints.get(endpoint_id)
@@ -85,11 +87,13 @@ class Networks:
             "Options": {},
         }
 
+        # The engine gives an address only once: who had it is dead.
+        stale = {one for one in self._of(network_id) if self.endpoints[one].host == host}
+
         def then(answer: Mapping[str, Any]) -> None:
             assert answer["Interface"]["MacAddress"] == f"02:42:0a:64:{subnet:02x}:{host:02x}"
-            # The engine gives an address only once: who had it is dead.
-            for stale in [one for one in self._of(network_id) if self.endpoints[one].host == host]:
-                del self.endpoints[stale]
+            for one in stale:
+                del self.endpoints[one]
             self.endpoints[endpoint_id] = Endpoint(network_id, host)
 
         method = "NetworkDriver.CreateEndpoint"
@@ -97,14 +101,15 @@ class Networks:
             return Step(method, body, REFUSED, "this driver never made it")
         if known is not None and known.network != network_id:
             return Step(method, body, REFUSED, "another network has it")
-        return Step(method, body, then=then)
+        return Step(method, body, then=then, removes=frozenset(stale - {endpoint_id}))
 
     def delete_endpoint(self, network_id: str, endpoint_id: str) -> Step:
         def then(_answer: Mapping[str, Any]) -> None:
             if self._known(network_id, endpoint_id):
                 del self.endpoints[endpoint_id]
 
-        return Step("NetworkDriver.DeleteEndpoint", _ids(network_id, endpoint_id), then=then)
+        removes = frozenset({endpoint_id} if self._known(network_id, endpoint_id) else ())
+        return Step("NetworkDriver.DeleteEndpoint", _ids(network_id, endpoint_id), then=then, removes=removes)
 
     def join(self, network_id: str, endpoint_id: str) -> Step:
         def then(answer: Mapping[str, Any]) -> None:
@@ -161,9 +166,7 @@ class Networks:
         """Assert that the plugin's records say what this model says, and that no move is left unfinished."""
         networks, endpoints, pending = records(state_dir)
         assert pending == []
-        assert {one.id: Network(int(str(one.subnets4[0].pool).split(".")[2]), one.internal) for one in networks} == (
-            self.networks
-        )
+        assert {one.id: _network(one) for one in networks} == self.networks
         found = {
             one.id: (one.network_id, str(one.address4), bool(one.sandbox), tuple(map(_run, one.ports)))
             for one in endpoints
@@ -177,6 +180,25 @@ class Networks:
             )
             for endpoint_id, one in self.endpoints.items()
         }
+
+    def finished(self, refused: Step, state_dir: Path) -> None:
+        """What that request was to remove is gone, if the records say so: nothing else may have happened."""
+        networks, endpoints, _ = records(state_dir)
+        for endpoint_id in refused.removes - {one.id for one in endpoints}:
+            self.endpoints.pop(endpoint_id, None)
+        for network_id in refused.removes - {one.id for one in networks}:
+            self.networks.pop(network_id, None)
+
+    def lost_power(self, state_dir: Path) -> None:
+        """The endpoints are those of the records; of networks nothing is ever lost."""
+        _, endpoints, _ = records(state_dir)
+        self.endpoints = {one.id: _endpoint(one) for one in endpoints}
+
+    def adopt(self, state_dir: Path) -> None:
+        """The model is what the records say."""
+        networks, endpoints, _ = records(state_dir)
+        self.networks = {one.id: _network(one) for one in networks}
+        self.endpoints = {one.id: _endpoint(one) for one in endpoints}
 
     def end(self, ask: Ask) -> None:
         """All networks are deleted, and what is on them with them."""
@@ -238,6 +260,15 @@ WRONG = (
 
 def _ids(network_id: str, endpoint_id: str) -> dict[str, Any]:
     return {"NetworkID": network_id, "EndpointID": endpoint_id}
+
+
+def _network(record: Any) -> Network:
+    return Network(int(str(record.subnets4[0].pool).split(".")[2]), record.internal)
+
+
+def _endpoint(record: Any) -> Endpoint:
+    host = int(str(record.address4.ip).split(".")[3])
+    return Endpoint(record.network_id, host, bool(record.sandbox), _run(record.ports[0]) if record.ports else None)
 
 
 def _run(port: Any) -> tuple[int, int, int]:

@@ -19,6 +19,8 @@ class Step:
     """A request, the status that its answer has to have, and what a refusal has to say.
 
     then: the model has followed; called with the answer to a request that succeeded, of which it may assert more.
+    removes: the IDs of what it takes away. If it is refused because something befell the plugin meanwhile, they may be
+    gone all the same, at once or later: a removal that has begun is finished.
     """
 
     method: str
@@ -26,6 +28,7 @@ class Step:
     status: int = OK
     says: str = ""
     then: Callable[[Mapping[str, Any]], None] = unchanged
+    removes: frozenset[str] = frozenset()
 
     def take(self, ask: Ask) -> None:
         """The plugin has answered as the model says, and the model is after the step."""

@@ -22,11 +22,15 @@ FILE = "file"
 
 @dataclass
 class Volume:
-    """content: of its one file; "": there is none. callers: how often each has it."""
+    """content: of its one file; "": there is none. callers: how often each has it.
+
+    may_be_unclean: it was mounted when the power went.
+    """
 
     size: str
     content: str = ""
     callers: Counter[str] = field(default_factory=Counter)
+    may_be_unclean: bool = False
 
 
 class Volumes:
@@ -51,12 +55,17 @@ class Volumes:
     def remove(self, name: str) -> Step:
         if self._is_mounted(name):
             return Step("VolumeDriver.Remove", {"Name": name}, REFUSED, "it is mounted")
-        return Step("VolumeDriver.Remove", {"Name": name}, then=lambda _: self.volumes.pop(name, None) and None)
+
+        def then(_answer: Mapping[str, Any]) -> None:
+            self.volumes.pop(name, None)
+
+        return Step("VolumeDriver.Remove", {"Name": name}, then=then, removes=frozenset({name}))
 
     def mount(self, name: str, caller: str) -> Step:
         def then(answer: Mapping[str, Any]) -> None:
             assert answer["Mountpoint"] == str(self.place(name))
             self.volumes[name].callers[caller] += 1
+            self.volumes[name].may_be_unclean = False
 
         return self._of_known(Step("VolumeDriver.Mount", {"Name": name, "ID": caller}, then=then))
 
@@ -65,7 +74,9 @@ class Volumes:
             if name in self.volumes:
                 self.volumes[name].callers = self.volumes[name].callers - Counter({caller: 1})
 
-        return Step("VolumeDriver.Unmount", {"Name": name, "ID": caller}, then=then)
+        callers = self.volumes[name].callers if name in self.volumes else Counter[str]()
+        removes = frozenset({name} if callers == Counter({caller: 1}) else ())
+        return Step("VolumeDriver.Unmount", {"Name": name, "ID": caller}, then=then, removes=removes)
 
     def path(self, name: str) -> Step:
         def then(answer: Mapping[str, Any]) -> None:
@@ -94,6 +105,25 @@ class Volumes:
             os.fsync(file.fileno())
         self.volumes[name].content = content
 
+    def finished(self, refused: Step) -> None:
+        """What that request was to remove is gone, if the plugin says so: nothing else may have happened.
+
+        It removes a volume, or the last mount of one.
+        """
+        seen = {volume.Name: volume for volume in self.seen().Volumes}
+        for name in refused.removes & set(self.volumes):
+            if name not in seen:
+                del self.volumes[name]
+            elif not seen[name].Mounts:
+                self.volumes[name].callers.clear()
+
+    def lost_power(self) -> None:
+        """Who has a volume is what the plugin says; of volumes nothing is ever lost."""
+        for volume in self.seen().Volumes:
+            known = self.volumes[volume.Name]
+            known.may_be_unclean = self._is_mounted(volume.Name) and not volume.Mounts
+            known.callers = Counter(volume.Mounts)
+
     def place(self, name: str) -> Path:
         return self.mount_root / name / "_data"
 
@@ -105,16 +135,23 @@ class Volumes:
         mounted = self.is_mounted()
         assert sorted(mounted_below(self.mount_root)) == [str(self.mount_root / name) for name in mounted]
         assert len(attached_below(self.state_dir)) == len(mounted)
-        seen = admin.call("pyvol", self.state_dir, "Service.Inspect", {}, ServiceAnswer)
-        assert (seen.Unfinished, seen.Strays, seen.Names) == ((), (), tuple(sorted(self.volumes)))
-        assert {volume.Name: (volume.IsMounted, volume.HasDevice, volume.State) for volume in seen.Volumes} == {
-            name: (name in mounted, name in mounted, "ok") for name in self.volumes
+        seen = self.seen()
+        assert (seen.Unfinished, seen.Strays, seen.Names) == ((), (), tuple(sorted(self.volumes))), seen
+        assert {volume.Name: (volume.IsMounted, volume.HasDevice) for volume in seen.Volumes} == {
+            name: (name in mounted, name in mounted) for name in self.volumes
         }
+        for volume in seen.Volumes:
+            is_unclean = volume.State == "unclean" and self.volumes[volume.Name].may_be_unclean
+            assert volume.State == "ok" or is_unclean, volume
         assert {volume.Name: volume.Mounts for volume in seen.Volumes} == {
             name: dict(volume.callers) for name, volume in self.volumes.items()
         }
         for name in mounted:
             self.holds(name)
+
+    def seen(self) -> ServiceAnswer:
+        """Return what the plugin says of itself to an administrator."""
+        return admin.call("pyvol", self.state_dir, "Service.Inspect", {}, ServiceAnswer)
 
     def holds(self, name: str) -> None:
         """Assert that the volume, which is mounted, has what was written to it."""

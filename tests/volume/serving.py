@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tests.serving import MORTAL, Serving
+from tests.serving import ALONE, MORTAL, Serving
 
 ENGINE = """
 import sys
@@ -24,8 +25,8 @@ for line in sys.stdin:
 class Service(Serving):
     """A plugin that answers, on directories below `directory`. The process that calls `call` is its engine."""
 
-    def __init__(self, directory: Path, *options: str) -> None:
-        super().__init__("pyvol", directory, *options)
+    def __init__(self, directory: Path, *options: str, env: Mapping[str, str] = ALONE) -> None:
+        super().__init__("pyvol", directory, *options, env=env)
         self.mount_root = self.state_dir / "mnt"
         self.start()
 
