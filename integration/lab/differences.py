@@ -33,7 +33,7 @@ DIFFERENCES = (
         source="plugin-configs/pynet/config.json",
     ),
     Difference(
-        tests=("test_encrypted.py::*",),
+        tests=("test_encrypted_overlay.py::*",),
         form="managed",
         reason="the managed pynet has neither wg nor /dev/net/tun: it refuses -o encrypted=true",
         source="plugin-configs/pynet/config.json",
