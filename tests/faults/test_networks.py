@@ -252,11 +252,14 @@ class Campaign:
         self.put_right()
 
     def link_gone(self) -> None:
-        """An endpoint whose link is gone had joined a sandbox that is no more, or gets another one."""
+        """An endpoint whose link is gone had joined a sandbox that is no more, or gets another one.
+
+        So does one that had joined, if a reconcile that had begun before makes it anew.
+        """
         for endpoint, known in sorted(self.model.endpoints.items())[:1]:
             command("ip", "link", "delete", f"pnv{endpoint[:8]}")
             if known.joined:
-                del self.model.endpoints[endpoint]
+                self._refused = self.model.delete_endpoint(known.network, endpoint)
         self.put_right()
 
     def link_busy(self) -> None:
