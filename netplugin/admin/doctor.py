@@ -14,6 +14,8 @@ from pluginkit.doctor.findings import Finding, worst_first
 
 # etcd takes a new leader where one of its members says nothing for about as long.
 _SLOW_MS = 1000
+# What etcd's answers say is whole seconds, and some time on the way.
+_APART_S = 5
 # Fixes. reconcile: records and kernel agree again. collect: what the engines have forgotten is deleted.
 
 
@@ -172,6 +174,12 @@ def _clock(sight: Sight) -> Iterator[Finding]:
     if not sight.host.synchronised:
         cure = "apt-get install systemd-timesyncd or chrony; certificates, schedules, --for and logs go by it"
         yield Finding("note", "the clock of this host is not synchronised", cure)
+    etcd = sight.service.Etcd
+    if etcd is not None and abs(etcd.AheadS) >= _APART_S:
+        where = "behind" if etcd.AheadS > 0 else "ahead of"
+        what = f"the clock of this host is {abs(etcd.AheadS)} s {where} etcd's"
+        cure = "one of them is wrong: systemd-timesyncd or chrony on all hosts; certificates and logs go by them"
+        yield Finding("warning", what, cure)
 
 
 def _switch(link: str, version: int = 4, name: str = "forwarding") -> str:

@@ -127,7 +127,9 @@ class AdminDriver:
 
     def _etcd_info(self) -> wire.EtcdInfo | None:
         health = self._etcd() if self._etcd is not None else None
-        return wire.EtcdInfo(health.answered, round(health.took_s * 1000), health.failure) if health else None
+        if health is None:
+            return None
+        return wire.EtcdInfo(health.answered, round(health.took_s * 1000), health.failure, health.ahead_s)
 
     def _records(self) -> list[tuple[Network, tuple[Endpoint, ...]]]:
         endpoints: dict[str, list[Endpoint]] = {}

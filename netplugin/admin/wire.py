@@ -151,12 +151,13 @@ class FlowsAnswer:
 class EtcdInfo:
     """How etcd fares. AnsweredAt: when it last did, None: never yet. TookMs: how long a small question took it then.
 
-    Failure: why it is not followed now, "": it is.
+    Failure: why it is not followed now, "": it is. AheadS: by how many seconds its clock is before this host's.
     """
 
     AnsweredAt: datetime | None
     TookMs: int
     Failure: str
+    AheadS: int = 0
 
 
 @dataclass(frozen=True)

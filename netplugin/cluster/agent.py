@@ -172,7 +172,8 @@ class Agent:
                     self.look_again()
                 with self._turn:
                     answered, took_s = datetime.now(UTC), time.monotonic() - began
-                    self._health = replace(self._health, answered=answered, took_s=took_s)
+                    ahead_s = self._directory.etcd.ahead_s()
+                    self._health = replace(self._health, answered=answered, took_s=took_s, ahead_s=ahead_s)
                     is_deaf = self._watch is not None and not self._directory.etcd.is_nearest(self._watch)
                 if is_deaf or self._directory.owes:
                     self.look_again()

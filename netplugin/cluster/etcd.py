@@ -14,6 +14,7 @@ import ssl
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 from pluginkit.errors import Unavailable
@@ -99,6 +100,7 @@ class Etcd:
         # Where the last request was answered; tried first by the next one.
         self._preferred = 0
         self._token = ""
+        self._ahead_s = 0
 
     def list(self, prefix: str) -> Listing:
         """Return all keys that begin with `prefix`, as they were at one moment.
@@ -152,6 +154,10 @@ class Etcd:
         request = {"key": _packed(prefix), "range_end": _packed(_end(prefix)), "start_revision": str(after + 1)}
         return Watch(*self._open("watch", {"create_request": request}, patient=True), self._preferred)
 
+    def ahead_s(self) -> int:
+        """Return how far the clock of the member that answered last is before this host's, to about a second."""
+        return self._ahead_s
+
     def is_nearest(self, watch: Watch) -> bool:
         """Tell whether the member of a watch is the one that answers; it could be cut off without a word."""
         return watch.member == self._preferred
@@ -186,6 +192,7 @@ class Etcd:
                     if patient and connection.sock is not None:
                         connection.sock.settimeout(None)
                     self._preferred = place % len(servers)
+                    self._ahead_s = _ahead_s(answer.getheader("Date"))
                     return connection, answer
                 reasons.append(f"{server.host}: {_reason(answer.read())}")
             except (OSError, http.client.HTTPException) as exc:
@@ -265,6 +272,14 @@ class Watch:
             except OSError:
                 # It was cut off already.
                 return
+
+
+def _ahead_s(date: str | None) -> int:
+    """Return how far the clock is before ours by which that was written; what cannot be read says nothing."""
+    try:
+        return round(parsedate_to_datetime(date or "").timestamp() - time.time())
+    except ValueError:
+        return 0
 
 
 def _packed(text: str | bytes) -> str:

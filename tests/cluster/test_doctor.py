@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from integration.lab.clock import WallClock
 from netplugin.admin.cli import ask
 from netplugin.admin.wire import EtcdInfo, ServiceAnswer
 from tests.cluster.server import Server
@@ -94,4 +95,26 @@ def test_an_etcd_that_is_slow(serving: Serving, server: Server) -> None:
     assert re.fullmatch(r"etcd took [12]\d{3} ms to answer a small question", what)
     assert "its disks, its hosts or the way there" in cure
     until(lambda: etcd(serving).TookMs < 1000, "a quick beat")
+    assert doctor(serving)[1] == {}
+
+
+def test_a_clock_that_is_not_etcds(serving: Serving, tmp_path: Path) -> None:
+    serving.kill()
+    clock = WallClock(tmp_path)
+    clock.set(-100)
+    serving.env |= clock.env
+    serving.start()
+    until(lambda: etcd(serving).AheadS != 0, "a beat")
+    code, found = doctor(serving)
+    [(what, cure)] = found.items()
+    assert code == 1
+    assert re.fullmatch(r"the clock of this host is (99|100|101) s behind etcd's", what)
+    assert "chrony on all hosts" in cure
+    clock.set(100)
+    until(lambda: etcd(serving).AheadS < 0, "a beat by the new clock")
+    assert [re.sub(r"\d+", "N", what) for what in doctor(serving)[1]] == [
+        "the clock of this host is N s ahead of etcd's"
+    ]
+    clock.set(0)
+    until(lambda: abs(etcd(serving).AheadS) <= 1, "a beat by the right clock")
     assert doctor(serving)[1] == {}
