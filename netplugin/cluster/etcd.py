@@ -23,6 +23,8 @@ log = logging.getLogger(__name__)
 
 # One member may be cut off, or be without a leader: then there is time for another one.
 _ATTEMPT_S, _TOTAL_S = 2.0, 5.0
+# When a leader dies, there is a new one after one to two seconds. Until then the others say at once that there is none.
+_ELECTION_S, _ELECTION_PAUSE_S, _NO_LEADER = 3.0, 0.1, "no leader"
 # A range is read in parts, so that no answer is larger than etcd and we can bear.
 _PAGE = 2000
 
@@ -177,9 +179,21 @@ class Etcd:
 
         patient: the rest of it may take for ever.
         """
+        began = time.monotonic()
+        while True:
+            found, reasons = self._tried(path, body, began + _TOTAL_S, patient=patient)
+            if found is not None:
+                return found
+            if time.monotonic() - began > _ELECTION_S or not any(_NO_LEADER in reason for reason in reasons):
+                raise Unavailable(f"cannot ask etcd: {'; '.join(reasons)}; is it running, and has it a leader?")
+            time.sleep(_ELECTION_PAUSE_S)
+
+    def _tried(
+        self, path: str, body: dict[str, Any], deadline: float, *, patient: bool
+    ) -> tuple[tuple[_Connection, http.client.HTTPResponse] | None, tuple[str, ...]]:
+        """Return the beginning of an answer if a member gives one, and why others did not."""
         servers = self._access.servers
-        deadline = time.monotonic() + _TOTAL_S
-        reasons = []
+        reasons: tuple[str, ...] = ()
         for place in range(self._preferred, self._preferred + len(servers)):
             server = servers[place % len(servers)]
             left = min(_ATTEMPT_S, deadline - time.monotonic())
@@ -193,12 +207,12 @@ class Etcd:
                         connection.sock.settimeout(None)
                     self._preferred = place % len(servers)
                     self._ahead_s = _ahead_s(answer.getheader("Date"))
-                    return connection, answer
-                reasons.append(f"{server.host}: {_reason(answer.read())}")
+                    return (connection, answer), reasons
+                reasons += (f"{server.host}: {_reason(answer.read())}",)
             except (OSError, http.client.HTTPException) as exc:
-                reasons.append(f"{server.host}: {str(exc) or type(exc).__name__}")
+                reasons += (f"{server.host}: {str(exc) or type(exc).__name__}",)
             connection.close()
-        raise Unavailable(f"cannot ask etcd: {'; '.join(reasons)}; is it running, and has it a leader?")
+        return None, reasons
 
     def _answered(self, connection: _Connection, path: str, body: dict[str, Any]) -> http.client.HTTPResponse:
         if self._access.user and not self._token:
