@@ -152,7 +152,13 @@ class Host(WireHost):
         self.import_image()
         self._run_first()
         self.remove_all()  # pyrun's default network is a plugin's, and may be removed
-        self.before = snapshot.take(self.machine)
+        self.before = None
+        wait_for("a host at rest", self._rests)
+
+    def _rests(self) -> bool:
+        """Whether it is as it was a moment ago: what ran the first container may take a while to end."""
+        earlier, self.before = self.before, snapshot.take(self.machine)
+        return self.before == earlier
 
     def _run_first(self) -> None:
         """What the engine does only for the first container since its machine was booted is done."""

@@ -91,11 +91,12 @@ class Monitor:
 
     def look(self) -> str:
         """Return what of the waiting notices concerns us, in words; "" if nothing does."""
+        # First, for who has made them is known for a while only, and entries of thousands of endpoints take longer.
+        of_firewall = [self._firewall_notice(message) for message in _waiting(self._nft)]
         notices = list(_waiting(self._route))
         found = self._faults(notices)
         found += [self._link_notice(message.kind, message.body) for message in notices]
-        found += [self._firewall_notice(message) for message in _waiting(self._nft)]
-        return next(filter(None, found), "")
+        return next(filter(None, [*found, *of_firewall]), "")
 
     def _link_notice(self, kind: int, body: bytes) -> str:
         if kind < 0:

@@ -124,11 +124,11 @@ class Nfnetlink:
     """An nfnetlink socket, opened when first needed; threads may share it and take turns, as in the kernel.
 
     It stays open: to close one waits until the kernel has freed all that was deleted, 10 to 20 ms. changing: called
-    with the socket's netlink port before each change.
+    with the netlink port before each change; who has the socket calls it for the programs that change things for him.
     """
 
     def __init__(self, changing: Callable[[int], None] = lambda _port: None) -> None:
-        self._changing = changing
+        self.changing = changing
         self._turn = threading.Lock()
         self._socket: socket.socket | None = None
 
@@ -208,7 +208,7 @@ class Nfnetlink:
         errors: dict[int, int] = {}
         with self._request("change", "the sets of nf_tables") as netlink:
             netlink.setsockopt(socket.SOL_SOCKET, _SO_SNDBUFFORCE, max(len(text) + 4096, _SEND_BYTES))
-            self._changing(netlink.getsockname()[0])
+            self.changing(netlink.getsockname()[0])
             netlink.send(text)
             while True:
                 for answer in _received(netlink):

@@ -205,7 +205,7 @@ class OverlayGuards:
 
     def _write(self) -> None:
         """The tables have their sets, which keep their elements, and exactly these rules."""
-        done = run(["nft", "-f", "-"], stdin=f"{_DEFINITIONS}{_TEXT}", accept=(0, 1))
+        done = run(["nft", "-f", "-"], stdin=f"{_DEFINITIONS}{_TEXT}", accept=(0, 1), started=self._nfnetlink.changing)
         if done.returncode:
             raise KernelError(
                 "create",

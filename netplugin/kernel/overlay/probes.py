@@ -43,7 +43,7 @@ class ProbeRelays:
         with self._lock:
             if self._have.get(want.link) == have:
                 return
-            done = run(["nft", "-f", "-"], stdin=_text(want), accept=(0, 1))
+            done = run(["nft", "-f", "-"], stdin=_text(want), accept=(0, 1), started=self._nfnetlink.changing)
             if done.returncode:
                 raise KernelError(
                     "create",
@@ -62,9 +62,9 @@ class ProbeRelays:
             left = set(_chains(listed))
             # A chain goes with its bridge, in some kernels; the table does not.
             if listed and left <= {want.link}:
-                run(["nft", "delete", "table", "netdev", TABLE])
+                run(["nft", "delete", "table", "netdev", TABLE], started=self._nfnetlink.changing)
             elif want.link in left:
-                run(["nft", "-f", "-"], stdin=_deletion(want.link))
+                run(["nft", "-f", "-"], stdin=_deletion(want.link), started=self._nfnetlink.changing)
 
     def owned(self) -> Iterable[OverlayProbes]:
         """Return what is in the kernel; the next `ensure` restores what is not as it should be."""

@@ -213,7 +213,7 @@ class SourceGuards:
     def _write(self) -> None:
         """The table has its sets, which keep their elements, and exactly these rules."""
         # An error of nft is its first line; below that it repeats what it read.
-        done = run(["nft", "-f", "-"], stdin=_TEXT, accept=(0, 1))
+        done = run(["nft", "-f", "-"], stdin=_TEXT, accept=(0, 1), started=self._nfnetlink.changing)
         if done.returncode:
             known = (errno.EOPNOTSUPP, errno.EAFNOSUPPORT, errno.EPROTONOSUPPORT, errno.EPERM, errno.ENOENT)
             raise KernelError(
