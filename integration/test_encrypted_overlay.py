@@ -1,46 +1,23 @@
 """Encrypted overlays of real engines and a real etcd: what is on the wire, and what happens to those who carry it."""
 
 import json
-import os
-import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import pytest
 from scapy.layers.inet import UDP
 from scapy.layers.vxlan import VXLAN
 from scapy.packet import Packet
-from scapy.utils import rdpcap
 
 from integration.lab.circumstances import answering, outcome
 from integration.lab.deadline import wait_for
-from integration.lab.fleet import WAYS, longest_gap, pinging
+from integration.lab.fleet import WAYS, longest_gap, pinging, recorded
 from integration.lab.host import Host
 from integration.lab.lab import Lab
-from integration.lab.wire import Wire
 from integration.test_cluster import addresses, create, device_of, entries, hosts
 
 Hosts = tuple[Host, ...]
 __all__ = ["hosts"]
 LINK, PORT, CLEAR = "pnwg0", 14790, 14789
 SECRET = b"not for everybod"
-
-
-@contextmanager
-def everything(wire: Wire) -> Iterator[list[Packet]]:
-    """After the block the list has all UDP packets that went over the wire in it."""
-    path, log = wire.machine.root / "all.pcap", wire.machine.root / "all.log"
-    with log.open("wb") as output:
-        words = ("tcpdump", "-i", "wire0", "-U", "--immediate-mode", "-Z", "root", "-w", str(path), "udp")
-        listening = wire.machine.spawn(*words, output=output)
-    found: list[Packet] = []
-    try:
-        wait_for("tcpdump listens", lambda: "listening on" in log.read_text())
-        yield found
-    finally:
-        os.killpg(listening.pid, signal.SIGINT)
-        listening.wait(timeout=10)
-    found += rdpcap(str(path))
 
 
 def carrier(host: Host) -> int:
@@ -80,7 +57,7 @@ def test_containers_reach_each_other_and_the_wire_shows_wireguard(lab: Lab, two:
         for network in ("blue", "green")
         for address in addresses(host, network, network)
     }
-    with everything(lab.wire) as frames:
+    with recorded(lab.wire, "udp") as frames:
         for host in two:
             theirs = {address for address, network in places.items() if network == "blue"}
             targets = {address: f"tcp {address} 80" for address in places}
@@ -94,7 +71,7 @@ def test_containers_reach_each_other_and_the_wire_shows_wireguard(lab: Lab, two:
     assert len([frame for frame in frames if frame[UDP].dport == PORT]) > 20
     assert not [frame for frame in frames if SECRET in bytes(frame)]
     # What shows cleartext shows it where there is some.
-    with everything(lab.wire) as frames:
+    with recorded(lab.wire, "udp") as frames:
         green = addresses(two[1], "green", "green")[0]
         two[0].run(*two[0].network_of("green"), "ping", "-c1", "-W2", "-p", SECRET.hex(), green)
     assert in_the_clear(frames) == {vni_of(two[0], "green")}
@@ -123,7 +100,7 @@ def test_what_becomes_of_the_link_is_put_right_at_once(lab: Lab, two: Hosts, wha
     host, far = two[0], addresses(two[1], "blue", "blue")[0]
     reach = f"ping {far}"
     assert outcome(host, reach, host.network_of("blue")) == "answered"
-    with everything(lab.wire) as frames:
+    with recorded(lab.wire, "udp") as frames:
         if what == "its carrier killed" and (pid := carrier(host)):
             host.run("kill", "-9", str(pid))
         elif what == "the link down":

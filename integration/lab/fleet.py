@@ -8,12 +8,12 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
 
 from scapy.layers.inet import IP, UDP
 from scapy.layers.inet6 import ICMPv6ND_NA, ICMPv6ND_NS, IPv6
 from scapy.layers.l2 import ARP, Ether
 from scapy.layers.vxlan import VXLAN
+from scapy.packet import Packet
 from scapy.utils import rdpcap
 
 from integration.lab.deadline import wait_for
@@ -55,24 +55,31 @@ def started(lab: Lab, count: int, drivers: Drivers | None = None) -> tuple[Host,
 
 
 @contextlib.contextmanager
-def captured(wire: Wire, port: int) -> Iterator[list[Tunnelled]]:
-    """After the block the list holds what went over the wire in it, as VXLAN on that UDP port."""
-    path = wire.machine.root / "overlay.pcap"
+def recorded(wire: Wire, what: str) -> Iterator[list[Packet]]:
+    """After the block the list holds the packets that went over the wire in it and are `what`, as tcpdump has it."""
+    path = wire.machine.root / "wire.pcap"
     log = wire.machine.root / "tcpdump.log"
     with log.open("wb") as output:
         # The bridge hands on what its machines send to each other while somebody listens to everything.
-        listening = wire.machine.spawn(
-            *("tcpdump", "-i", "wire0", "-U", "--immediate-mode", "-Z", "root", "-w", str(path), f"udp port {port}"),
-            output=output,
-        )
-    found: list[Tunnelled] = []
+        words = ("tcpdump", "-i", "wire0", "-U", "--immediate-mode", "-Z", "root", "-w", str(path), what)
+        listening = wire.machine.spawn(*words, output=output)
+    found: list[Packet] = []
     try:
         wait_for("tcpdump listens", lambda: "listening on" in log.read_text())
         yield found
     finally:
         os.killpg(listening.pid, signal.SIGINT)
         listening.wait(timeout=10)
-    found += _read(path)
+    found += rdpcap(str(path))
+
+
+@contextlib.contextmanager
+def captured(wire: Wire, port: int) -> Iterator[list[Tunnelled]]:
+    """After the block the list holds what went over the wire in it, as VXLAN on that UDP port."""
+    found: list[Tunnelled] = []
+    with recorded(wire, f"udp port {port}") as packets:
+        yield found
+    found += _read(packets)
 
 
 @contextlib.contextmanager
@@ -97,9 +104,9 @@ def longest_gap(answers: list[float]) -> float:
     return max(later - earlier for earlier, later in pairwise(answers))
 
 
-def _read(path: Path) -> list[Tunnelled]:
+def _read(packets: list[Packet]) -> list[Tunnelled]:
     read = []
-    for frame in rdpcap(str(path)):
+    for frame in packets:
         outer = frame[IP] if IP in frame else frame[IPv6]
         inner = VXLAN(bytes(frame[UDP].payload))
         if inner.vni == WAYS:

@@ -8,8 +8,6 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections import Counter
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -17,6 +15,7 @@ import pytest
 from integration.lab.clock import WallClock
 from netplugin.firewall.backends import Name
 from tests.faults import plugin
+from tests.faults.campaign import Campaign
 from tests.faults.disk import Disk
 from tests.faults.plugin import Chance
 from tests.network.kernel_text import found, is_as_recorded, records
@@ -78,7 +77,7 @@ def test_networks_among_faults(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
     serving = Serving("pynet", tmp_path, "--firewall", firewall, "--reconcile-every", "3600", env=clock.env)
     try:
         serving.start()
-        campaign = Campaign(serving, disk, clock, lock, chance)
+        campaign = NetworkCampaign(serving, disk, clock, lock, chance)
         for number in range(chance.steps):
             name = campaign.step()
             print(f"step {number + 1}: {name}")
@@ -108,33 +107,22 @@ def legacy(directory: Path) -> Path:
     return directory
 
 
-class Campaign:
-    """Chooses the next verb or fault. lock: the file that programs of iptables-legacy lock."""
+class NetworkCampaign(Campaign):
+    """lock: the file that programs of iptables-legacy lock."""
+
+    # Who waits for the lock does so for 10 s a program.
+    patience_s = 180.0
 
     def __init__(self, serving: Serving, disk: Disk, clock: WallClock, lock: Path, chance: Chance) -> None:
-        self.serving, self.disk, self.clock, self.xtables_lock = serving, disk, clock, lock
-        self.chance, self.random = chance, chance.random
+        super().__init__(serving, disk, clock, chance)
+        self.xtables_lock = lock
         self.model = Networks()
-        self.done: Counter[str] = Counter()
-        self._refused: Step | None = None
-
-    def step(self) -> str:
-        """One verb was asked for, or one fault befell and is over; return which."""
-        if self.random.random() < 0.4:
-            step = self.verb()
-            step.take(self.serving.ask)
-            name = step.method
-        else:
-            name = self.chance.fault()
-            getattr(self, name)()
-        self.done[name] += 1
-        return name
 
     def is_as_the_model_says(self) -> None:
         """Assert that the records, of which no move is under way, are as the model says."""
-        if self._refused is not None:
-            self.model.finished(self._refused, self.serving.state_dir)
-            self._refused = None
+        if self.refused is not None:
+            self.model.finished(self.refused, self.serving.state_dir)
+            self.refused = None
         self.model.is_recorded(self.serving.state_dir)
 
     def verb(self) -> Step:
@@ -159,43 +147,15 @@ class Campaign:
             case _:
                 return model.publish(known.network, endpoint, chance.choice([*PROTOCOLS]), chance.choice(RUNS))
 
-    def kill(self) -> None:
-        plugin.killed(self.serving, self.random)
-
-    def stop(self) -> None:
-        plugin.stopped(self.serving, self.chance.seconds(0.5, 10), self.verb())
-
-    def full(self) -> None:
-        with self.disk.full():
-            self.try_to(self.verb())
-        self.put_right()
-
-    def disk_dies(self) -> None:
-        """What is asked for meanwhile is lost with it, so that no network may have been promised."""
-        before = self.disk.at_this_instant()
-        with self.disk.failing():
-            self.try_to(self.verb())
-        self.come_back_with(before)
-
-    def power_cut(self) -> None:
-        self.verb().take(self.serving.ask)
-        self.come_back_with(self.disk.at_this_instant())
+    def let_go(self) -> None:
+        """Nobody else ever does."""
 
     def come_back_with(self, content: bytes) -> None:
         self.serving.kill()
         self.disk.revert(content)
         self.serving.start()
-        self._refused = None
+        self.refused = None
         self.model.lost_power(self.serving.state_dir)
-
-    def read_only(self) -> None:
-        plugin.read_only(self.serving, self.disk)
-
-    def half_a_file(self) -> None:
-        plugin.half_a_file(self.serving, self.random)
-
-    def half_a_frame(self) -> None:
-        plugin.half_a_frame(self.serving, self.random)
 
     def torn_wal(self) -> None:
         """The end of what was written last never reached the disk, synced or not: what is read is older, and whole."""
@@ -205,19 +165,6 @@ class Campaign:
         os.truncate(wal, self.random.randint(size // 2, size))
         self.serving.start()
         self.model.adopt(self.serving.state_dir)
-
-    def few_descriptors(self) -> None:
-        with plugin.few_descriptors(self.serving):
-            self.try_to(self.verb())
-        self.put_right()
-
-    def clock_jumps(self) -> None:
-        plugin.jumped(self.clock, self.random)
-        self.verb().take(self.serving.ask)
-
-    def second(self) -> None:
-        with plugin.second(self.serving, self.chance.seconds(1, 40)):
-            self.verb().take(self.serving.ask)
 
     def lock(self) -> None:
         """Somebody else has the lock of iptables for a while."""
@@ -259,7 +206,7 @@ class Campaign:
         for endpoint, known in sorted(self.model.endpoints.items())[:1]:
             command("ip", "link", "delete", f"pnv{endpoint[:8]}")
             if known.joined:
-                self._refused = self.model.delete_endpoint(known.network, endpoint)
+                self.refused = self.model.delete_endpoint(known.network, endpoint)
         self.put_right()
 
     def link_busy(self) -> None:
@@ -275,10 +222,6 @@ class Campaign:
             finally:
                 command("ip", "link", "delete", "busy")
         self.put_right()
-
-    def try_to(self, step: Step) -> None:
-        # Who waits for the lock does so for 10 s a program.
-        self._refused = plugin.try_to(step, partial(self.serving.ask, patience_s=180))
 
     def put_right(self) -> None:
         self.serving.process.send_signal(signal.SIGHUP)
