@@ -42,7 +42,6 @@ from netplugin.kernel.overlay.neighbours import Neighbours
 from netplugin.kernel.overlay.prober import Prober
 from netplugin.kernel.overlay.probes import ProbeRelays
 from netplugin.kernel.overlay.tunnel import Tunnels
-from netplugin.kernel.overlay.underlay import mtu_of
 from netplugin.kernel.overlay.vxlan import VxlanDevices
 from netplugin.kernel.ports.conntrack import Conntrack
 from netplugin.kernel.ports.flows import tracked
@@ -178,14 +177,14 @@ class Plugin:
             flows=Conntrack(),
             announcer=self._announcer,
             scope=scope,
-            mtu_of=partial(mtu_of, self._netlink),
+            mtu_of=self._netlink.mtu_of,
             moved=self._events.moved,
         )
         ipam = IpamDriver(self._store, HostNetworks(self._netlink), pools)
         self._agent: Agent | None = None
         self._heard: HeardNames | None = None
         if cluster is not None:
-            ways = probe.way_to, partial(mtu_of, self._netlink)
+            ways = probe.way_to, self._netlink.mtu_of
             directory = open_directory(self._store, cluster, *ways, lambda: host_key.public)
             self._agent, self._names = self._driver.take_part(
                 directory, ipam.share(SharedPools(directory)), lambda: any(path.exists() for path in engines)

@@ -108,15 +108,14 @@ def explain(
     from netplugin.admin import ends
     from netplugin.admin.wire import ExplainAnswer, ExplainRequest
     from netplugin.kernel.netlink import Netlink
-    from netplugin.kernel.overlay.underlay import way_to
 
     found, names = known_networks(state_dir), names_of(engine)
     with told_in_one_line("pynet"), closing(Netlink()) as netlink:
         number, protocol = ends.parse_port(port)
         start, goal = ends.ends(source, destination, found, names)
-        if start is not None and (way := way_to(netlink, start)) and way.local:
+        if start is not None and (way := netlink.way_to(start)) and way.local:
             start = None
-        way = way_to(netlink, goal)
+        way = netlink.way_to(goal)
         request = ExplainRequest(str(start or ""), str(goal), bool(way and way.local), protocol, number)
     answer = ask(state_dir, "Packets.Explain", ExplainAnswer, request)
     probed = None

@@ -7,7 +7,8 @@ import re
 from collections.abc import Iterable
 from ipaddress import IPv4Interface, IPv6Interface
 
-from netplugin.kernel.netlink import Link, Netlink
+from netplugin.kernel.netlink import Netlink
+from netplugin.kernel.rtnetlink.links import Link
 from netplugin.resources import Bridge
 from pluginkit.errors import Conflict, NotFound
 
@@ -44,9 +45,8 @@ class Bridges:
         # Last of all up and named: whoever sees the alias sees a bridge that is complete.
         if (link.up, link.mtu, link.mac, link.alias) != (True, want.mtu, want.mac, want.alias):
             # A MAC address that is set, even to what it was, makes the kernel forget all neighbours on the bridge.
-            mac = {"address": want.mac} if link.mac != want.mac else {}
-            with self._netlink.request("set up bridge", want.name) as socket:
-                socket.link("set", index=link.index, mtu=want.mtu, ifalias=want.alias, state="up", **mac)
+            mac = want.mac if link.mac != want.mac else ""
+            self._netlink.links.set_up(link.index, want.name, want.mtu, want.alias, mac=mac)
 
     def remove(self, want: Bridge) -> None:
         """The bridge does not exist; an adopted one is left as it is, without the network's addresses."""
@@ -60,14 +60,14 @@ class Bridges:
         """Return the bridges with an alias of ours, and those with none but a name that only we give."""
         return [
             Bridge(link.name, link.mac, link.mtu, (), link.alias)
-            for link in self._netlink.links("bridge")
+            for link in self._netlink.links.every("bridge")
             if link.alias.startswith(_ALIAS) or (not link.alias and _NAME.fullmatch(link.name))
         ]
 
     def _ensure_adopted(self, want: Bridge, link: Link | None) -> None:
         if link is None or link.kind != "bridge":
             raise NotFound(f"cannot use bridge {want.name}: it was there when the network was made and is no more")
-        have = self._netlink.addresses(want.name, link.index)
+        have = self._netlink.links.addresses(want.name, link.index)
         self._add_addresses(want, link, [address for address in want.addresses if address not in have])
         if not link.up:
             with self._netlink.request("set up bridge", want.name) as socket:
@@ -76,16 +76,17 @@ class Bridges:
     def _leave(self, want: Bridge) -> None:
         link = self._netlink.link(want.name)
         if link is not None:
-            self._delete_addresses(want, link, self._netlink.addresses(want.name, link.index) & set(want.addresses))
+            have = self._netlink.links.addresses(want.name, link.index)
+            self._delete_addresses(want, link, have & set(want.addresses))
 
     def _ensure_addresses(self, want: Bridge, link: Link) -> None:
-        have = self._netlink.addresses(want.name, link.index)
+        have = self._netlink.links.addresses(want.name, link.index)
         # The link-local address belongs to IPv6 itself.
         stray = [address for address in have if address not in want.addresses and not _is_automatic(address)]
         self._delete_addresses(want, link, stray)
         if stray:
             # The other addresses of a subnet go with its first one.
-            have = self._netlink.addresses(want.name, link.index)
+            have = self._netlink.links.addresses(want.name, link.index)
         self._add_addresses(want, link, [address for address in want.addresses if address not in have])
 
     def _delete_addresses(self, want: Bridge, link: Link, addresses: Iterable[Address]) -> None:

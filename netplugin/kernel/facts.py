@@ -10,7 +10,6 @@ from pathlib import Path
 
 from netplugin.kernel.clock import is_synchronised
 from netplugin.kernel.netlink import Netlink
-from netplugin.kernel.overlay.underlay import way_to
 from netplugin.kernel.probe import families_of_kernel, iptables_is_legacy
 from netplugin.machine import HostFacts
 from pluginkit.command import run
@@ -32,7 +31,7 @@ def host_facts(netlink: Netlink, peers: Iterable[str] = ()) -> HostFacts:
         way_out=next((link.name for link in netlink.ways_out(socket.AF_INET)), ""),
         closed=frozenset(_closed()) if 4 in forwarding else frozenset(),
         expiring=tuple(_expiring(netlink)) if 6 in forwarding else (),
-        ways={peer: way for peer in peers if (way := way_to(netlink, ip_address(peer))) is not None},
+        ways={peer: way for peer in peers if (way := netlink.way_to(ip_address(peer))) is not None},
         synchronised=is_synchronised(),
     )
 
@@ -86,8 +85,7 @@ def _nft_drops() -> Iterator[str]:
 
 
 def _routes(netlink: Netlink) -> Iterator[tuple[str, str]]:
-    with netlink.request("list", "links") as asked:
-        names = {link["index"]: link.get_attr("IFLA_IFNAME") for link in asked.link("dump")}
+    names = {link.index: link.name for link in netlink.links.every()}
     versions = {"ipv4": socket.AF_INET, "ipv6": socket.AF_INET6}
     for family in families_of_kernel():
         with netlink.request("list", "routes") as asked:

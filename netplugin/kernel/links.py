@@ -6,7 +6,8 @@ import errno
 import re
 from collections.abc import Iterable
 
-from netplugin.kernel.netlink import Link, Netlink
+from netplugin.kernel.netlink import Netlink
+from netplugin.kernel.rtnetlink.links import Link
 from netplugin.resources import Veth
 from pluginkit.errors import Conflict, Exhausted, KernelError, NotFound
 
@@ -34,8 +35,7 @@ class Veths:
                 f" {link.alias or 'somebody else'}; rename or delete it"
             )
         if (link.up, link.mtu, link.master, link.alias) != (True, want.mtu, bridge.index, want.alias):
-            with self._netlink.request("attach", want.name) as socket:
-                socket.link("set", index=link.index, master=bridge.index, mtu=want.mtu, ifalias=want.alias, state="up")
+            self._netlink.links.set_up(link.index, want.name, want.mtu, want.alias, bridge.index)
         if (link.hairpin, link.isolated) != (want.hairpin, want.isolated):
             with self._netlink.request("set the port flags of", want.name) as socket:
                 socket.brport("set", index=link.index, mode=int(want.hairpin), isolated=int(want.isolated))
@@ -49,7 +49,7 @@ class Veths:
         """Return the pairs whose staying end has a name and an alias of ours."""
         return [
             Veth(link.name, "", link.mac, "", link.mtu, link.hairpin, link.isolated, link.alias)
-            for link in self._netlink.links("veth")
+            for link in self._netlink.links.every("veth")
             if _NAME.fullmatch(link.name) and (not link.alias or link.alias.startswith(_ALIAS))
         ]
 

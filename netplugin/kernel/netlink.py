@@ -1,52 +1,42 @@
-"""One rtnetlink socket, shared by the modules that make links."""
+"""The rtnetlink sockets, shared by the modules that make links."""
 
 from __future__ import annotations
 
-import errno
-import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from ipaddress import IPv4Interface, IPv6Interface, ip_interface
-from typing import Any
+from ipaddress import IPv4Address, IPv6Address
 
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
-from netplugin.kernel.neighbour_table import NeighbourTable
+from netplugin.kernel.rtnetlink.asking import Asking
+from netplugin.kernel.rtnetlink.links import Link, LinkTable
+from netplugin.kernel.rtnetlink.neighbours import NeighbourTable
+from netplugin.kernel.rtnetlink.ways import first_hop
+from netplugin.machine import Way
 from pluginkit.errors import KernelError
 
-_IFF_UP = 1
-
-
-@dataclass(frozen=True)
-class Link:
-    """What the kernel says of one link. master: index of the bridge it is a port of, 0 for none."""
-
-    index: int
-    name: str
-    kind: str
-    up: bool
-    mtu: int
-    mac: str
-    master: int
-    alias: str
-    hairpin: bool
-    isolated: bool
+# A root name server of each family, which nobody has a route of its own to. Nothing is sent there.
+_ANYWHERE = (IPv4Address("198.41.0.4"), IPv6Address("2001:503:ba3e::2:30"))
 
 
 class Netlink:
-    """An rtnetlink socket, opened when first needed. Threads may share it and take turns, as in the kernel."""
+    """One socket for plain messages and one of pyroute2, opened when first needed. Threads take turns at each.
+
+    table, links: neighbours and links of this network namespace.
+    """
 
     def __init__(self) -> None:
         self._turn = threading.Lock()
         self._socket: IPRoute | None = None
-        self.table = NeighbourTable()
+        self._asking = Asking()
+        self.table = NeighbourTable(self._asking)
+        self.links = LinkTable(self._asking)
 
     def close(self) -> None:
         """The sockets are closed; the next request opens another."""
-        self.table.close()
+        self._asking.close()
         with self._turn:
             if self._socket is not None:
                 self._socket.close()
@@ -80,33 +70,27 @@ class Netlink:
             late.root.get_nowait()
 
     def link(self, name: str) -> Link | None:
-        """Return the link `name` of this network namespace, or None."""
-        found: list[Any] = []
-        with self.request("look up", name, ignore=(errno.ENODEV,)) as netlink:
-            found = list(netlink.link("get", ifname=name))
-        return _link(found[0]) if found else None
+        """Return the link `name` of this network namespace, or None. Raises: KernelError."""
+        return self.links.link(name)
 
-    def links(self, kind: str) -> list[Link]:
-        """Return the links of `kind`."""
-        with self.request("list", f"{kind} links") as netlink:
-            found = list(netlink.link("dump", kind=kind))
-        return [link for link in map(_link, found) if link.kind == kind]
+    def way_to(self, address: IPv4Address | IPv6Address) -> Way | None:
+        """Return the way that a packet to `address` would take now, None if there is none. Raises: KernelError.
 
-    def addresses(self, name: str, index: int) -> set[IPv4Interface | IPv6Interface]:
-        """Return the addresses of the link of that index; `name` is for errors."""
-        with self.request("list addresses of", name) as netlink:
-            found = list(netlink.addr("dump", index=index))
-        return {
-            ip_interface((message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS"), message["prefixlen"]))
-            for message in found
-        }
+        Its MTU is that of the route, which path MTU discovery may have lowered, or else that of the link.
+        """
+        hop = first_hop(self._asking, address)
+        link = self.links.numbered(hop.index) if hop is not None else None
+        return Way(hop.source, hop.mtu or link.mtu, hop.local) if hop is not None and link is not None else None
+
+    def mtu_of(self, address: IPv4Address | IPv6Address) -> int | None:
+        """Return the MTU of the link that bears an address, None if none does. Raises: KernelError."""
+        link = self.links.bearing(address)
+        return link.mtu if link is not None else None
 
     def default_mtu(self) -> int | None:
-        """Return the MTU of the link of the IPv4 default route, or of the IPv6 one; None without either."""
-        for family in (socket.AF_INET, socket.AF_INET6):
-            for link in self.ways_out(family):
-                return link.mtu
-        return None
+        """Return the MTU of the way out by IPv4, or by IPv6; None without either. Raises: KernelError."""
+        ways = (self.way_to(address) for address in _ANYWHERE)
+        return next((way.mtu for way in ways if way is not None), None)
 
     def ways_out(self, family: int, protocol: int | None = None) -> list[Link]:
         """Return the links of the default routes, that which the kernel takes first.
@@ -118,23 +102,4 @@ class Netlink:
             # The smallest metric, which is 0 if none is given.
             routes.sort(key=lambda route: route.get_attr("RTA_PRIORITY") or 0)
             indexes = [route.get_attr("RTA_OIF") for route in routes if protocol in (None, route["proto"])]
-            return [_link(netlink.link("get", index=index)[0]) for index in indexes]
-
-
-def _link(message: Any) -> Link:
-    info = message.get_attr("IFLA_LINKINFO")
-    kind = (info.get_attr("IFLA_INFO_KIND") if info else "") or ""
-    is_bridge_port = bool(info) and info.get_attr("IFLA_INFO_SLAVE_KIND") == "bridge"
-    port = info.get_attr("IFLA_INFO_SLAVE_DATA") if is_bridge_port else None
-    return Link(
-        index=message["index"],
-        name=message.get_attr("IFLA_IFNAME"),
-        kind=kind,
-        up=bool(message["flags"] & _IFF_UP),
-        mtu=message.get_attr("IFLA_MTU"),
-        mac=message.get_attr("IFLA_ADDRESS") or "",
-        master=message.get_attr("IFLA_MASTER") or 0,
-        alias=message.get_attr("IFLA_IFALIAS") or "",
-        hairpin=bool(port and port.get_attr("IFLA_BRPORT_MODE")),
-        isolated=bool(port and port.get_attr("IFLA_BRPORT_ISOLATED")),
-    )
+        return [link for link in map(self.links.numbered, indexes) if link is not None]

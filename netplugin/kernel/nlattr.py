@@ -34,7 +34,7 @@ def attribute(kind: int, value: bytes) -> bytes:
 
 def string(kind: int, value: str) -> bytes:
     """Return one attribute that holds a text, with a zero at its end."""
-    return attribute(kind, value.encode("ascii") + b"\0")
+    return attribute(kind, value.encode() + b"\0")
 
 
 def each_attribute(text: bytes) -> Iterator[tuple[int, bytes]]:

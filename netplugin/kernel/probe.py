@@ -9,7 +9,6 @@ from typing import Literal
 
 from netplugin.kernel.netlink import Netlink
 from netplugin.kernel.overlay.tunnel import lack
-from netplugin.kernel.overlay.underlay import way_to
 from netplugin.kernel.ports.held import PortHolder
 from netplugin.machine import Way
 from netplugin.records import Protocol
@@ -42,7 +41,7 @@ class HostProbe:
     def addresses_of(self, name: str) -> tuple[str, ...]:
         """Return the addresses of a link, with their prefix lengths; () if there is no such link."""
         link = self._netlink.link(name)
-        return tuple(sorted(map(str, self._netlink.addresses(name, link.index)))) if link else ()
+        return tuple(sorted(map(str, self._netlink.links.addresses(name, link.index)))) if link else ()
 
     def default_mtu(self) -> int | None:
         """Return the MTU of the way out, None if there is none."""
@@ -50,7 +49,7 @@ class HostProbe:
 
     def way_to(self, address: IPv4Address | IPv6Address) -> Way | None:
         """Return the way to an address, None if there is none."""
-        return way_to(self._netlink, address)
+        return self._netlink.way_to(address)
 
     def tunnel_lack(self) -> str:
         """Return what this host lacks for encrypted overlays, and how it gets it; "" if it lacks nothing."""

@@ -41,7 +41,6 @@ def create(
     from ipaddress import ip_address
 
     from netplugin.kernel.netlink import Netlink
-    from netplugin.kernel.overlay.underlay import way_to
     from netplugin.overlay.command import Wanted, docker_words
     from netplugin.values import parse_peers
     from pluginkit.command import run
@@ -54,7 +53,7 @@ def create(
             raise BadRequest(f"cannot use --peers {peers}: it takes IP addresses of one family") from exc
         own = ""
         with closing(Netlink()) as netlink:
-            ways = ((host, way_to(netlink, ip_address(host))) for host in hosts)
+            ways = ((host, netlink.way_to(ip_address(host))) for host in hosts)
             own = next((host for host, way in ways if way is not None and way.local), "")
         words = docker_words(
             Wanted(name, driver, overlay, tuple(subnet), tuple(gateway), hosts, own, internal, tuple(option))

@@ -15,7 +15,6 @@ from netplugin.kernel.firewall.nfnetlink import Nfnetlink
 from netplugin.kernel.overlay.fdb import VxlanFdb
 from netplugin.kernel.overlay.guard import TABLE, OverlayGuards
 from netplugin.kernel.overlay.neighbours import Neighbours
-from netplugin.kernel.overlay.underlay import way_to
 from netplugin.kernel.overlay.vxlan import VxlanDevices
 from netplugin.machine import Way
 from netplugin.overlay.plan import EVERYBODY
@@ -387,11 +386,11 @@ def test_the_way_to_a_peer(netlink, elsewhere, family):
     far, subnet = {"ipv4": ("10.99.0.1", "10.99.0.0/24"), "ipv6": ("fd99::1", "fd99::/64")}[family]
     far = ip_address(far)
     ip("link", "set", "wire0", "mtu", "1480")
-    assert way_to(netlink, own) == Way(own, 65536, True)
-    assert way_to(netlink, peer).mtu == 1480
-    assert way_to(netlink, far) is None
+    assert netlink.way_to(own) == Way(own, 65536, True)
+    assert netlink.way_to(peer).mtu == 1480
+    assert netlink.way_to(far) is None
     ip("route", "add", subnet, "via", str(stranger), "mtu", "1380")
-    assert way_to(netlink, far) == Way(own, 1380, False)
+    assert netlink.way_to(far) == Way(own, 1380, False)
     ip("route", "del", subnet)
     ip("route", "add", "unreachable", subnet)
-    assert way_to(netlink, far) is None
+    assert netlink.way_to(far) is None

@@ -7,7 +7,9 @@ import threading
 from collections.abc import Iterable
 from ipaddress import ip_address
 
-from netplugin.kernel.neighbour_table import (
+from netplugin.kernel.netlink import Netlink
+from netplugin.kernel.overlay.vxlan import NAME
+from netplugin.kernel.rtnetlink.neighbours import (
     AF_BRIDGE,
     APPEND,
     CREATE,
@@ -20,8 +22,6 @@ from netplugin.kernel.neighbour_table import (
     TableEntry,
     index_of,
 )
-from netplugin.kernel.netlink import Netlink
-from netplugin.kernel.overlay.vxlan import NAME
 from netplugin.resources import FdbEntry
 from pluginkit.errors import NotFound
 
@@ -74,7 +74,7 @@ class VxlanFdb:
 
     def owned(self) -> Iterable[FdbEntry]:
         """Return all permanent entries of our devices, whoever made them."""
-        links = {link.index: link.name for link in self._netlink.links("vxlan") if NAME.fullmatch(link.name)}
+        links = {link.index: link.name for link in self._netlink.links.every("vxlan") if NAME.fullmatch(link.name)}
         lines = self._netlink.table.dump(AF_BRIDGE, "list the entries of") if links else []
         lines = [line for line in lines if line.index in links]
         behind = {(line.index, line.mac) for line in lines if line.in_bridge}

@@ -10,8 +10,8 @@ import socket
 import threading
 from collections.abc import Iterable
 
-from netplugin.kernel.neighbour_table import CREATE, NUD_PERMANENT, REPLACE, TableEntry, index_of
 from netplugin.kernel.netlink import Netlink
+from netplugin.kernel.rtnetlink.neighbours import CREATE, NUD_PERMANENT, REPLACE, TableEntry, index_of
 from netplugin.resources import Neighbour
 from pluginkit.errors import NotFound
 
@@ -53,7 +53,7 @@ class Neighbours:
 
     def owned(self) -> Iterable[Neighbour]:
         """Return all permanent neighbours on our bridges, whoever made them."""
-        links = {link.index: link.name for link in self._netlink.links("bridge") if link.alias.startswith(_ALIAS)}
+        links = {link.index: link.name for link in self._netlink.links.every("bridge") if link.alias.startswith(_ALIAS)}
         families = _FAMILY.values() if links else ()
         lines = [line for family in families for line in self._netlink.table.dump(family, "list the neighbours of")]
         found = [

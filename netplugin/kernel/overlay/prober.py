@@ -57,7 +57,7 @@ class Prober:
         with self._lock:
             for gone in self._served.keys() - wanted:
                 self._close(gone)
-        for link in self._netlink.links("vxlan"):
+        for link in self._netlink.links.every("vxlan"):
             if NAME.fullmatch(link.name) and link.name not in {one.link for one in wanted}:
                 with self._netlink.request("delete", link.name, ignore=(errno.ENODEV,)) as netlink:
                     netlink.link("del", index=link.index)

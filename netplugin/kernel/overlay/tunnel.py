@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 from ipaddress import ip_address
 from pathlib import Path
 
-from netplugin.kernel.netlink import Link, Netlink
+from netplugin.kernel.netlink import Netlink
+from netplugin.kernel.rtnetlink.links import Link
 from netplugin.overlay.tunnel import LINK, PORT, PREFIX, Tunnel, TunnelPeer
 from pluginkit.command import is_installed, run
 from pluginkit.errors import Conflict, KernelError, NotFound, Unavailable
@@ -184,7 +185,7 @@ class Tunnels:
         return link
 
     def _addresses(self, link: Link) -> set[str]:
-        return {str(each.ip) for each in self._netlink.addresses(LINK, link.index) if each.ip in PREFIX}
+        return {str(each.ip) for each in self._netlink.links.addresses(LINK, link.index) if each.ip in PREFIX}
 
     def _state(self) -> _State | None:
         """Return what WireGuard says of the link; None if it says nothing."""

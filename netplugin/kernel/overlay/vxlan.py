@@ -32,7 +32,7 @@ class VxlanDevices:
         Raises: KernelError.
         """
         self._in_software = True
-        for link in self._netlink.links("vxlan"):
+        for link in self._netlink.links.every("vxlan"):
             if NAME.fullmatch(link.name):
                 let_software_compute_checksums(link.name)
 
@@ -80,7 +80,7 @@ class VxlanDevices:
     def owned(self) -> Iterable[Vxlan]:
         """Return the devices with a name of ours, and an alias of ours or, if we died before giving it, none."""
         found = []
-        for link in self._netlink.links("vxlan"):
+        for link in self._netlink.links.every("vxlan"):
             if NAME.fullmatch(link.name) and (not link.alias or link.alias.startswith(_ALIAS)):
                 vni, port, learning, _, local = self._tunnel(link.index)
                 bridge = self._name_of(link.master)

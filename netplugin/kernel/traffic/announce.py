@@ -12,9 +12,11 @@ import logging
 import socket
 import struct
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address
 
 from netplugin.kernel.netlink import Netlink
+from netplugin.kernel.rtnetlink.neighbours import NUD_NOARP, NUD_PERMANENT, NUD_STALE
 from pluginkit.errors import KernelError
 from pluginkit.log import failure
 
@@ -24,7 +26,6 @@ _ARP, _IPV6 = 0x0806, 0x86DD
 _BROADCAST = b"\xff" * 6
 _ALL_NODES, _ALL_NODES_MAC = IPv6Address("ff02::1").packed, bytes.fromhex("333300000001")
 _ICMPV6, _ADVERTISEMENT, _OVERRIDE, _TARGET_LINK_LAYER = 58, 136, 0x20000000, 2
-_NUD_STALE, _NUD_NOARP, _NUD_PERMANENT = 0x04, 0x40, 0x80
 # A port may go while we send, be down, or have its queue full: the announcement is repeated, and not worth an error.
 _UNREACHED = (errno.ENXIO, errno.ENODEV, errno.ENETDOWN, errno.ENOBUFS)
 
@@ -71,29 +72,21 @@ class Announcer:
         frames += [_advertisement(hardware, address6)] if address6 is not None else []
         try:
             with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as out:
-                for port in self._ports(have.index, link):
-                    for frame in frames:
-                        _send(out, port, frame)
+                for port in self._netlink.links.every(master=have.index):
+                    for frame in frames if port.name != link else ():
+                        _send(out, port.name, frame)
         except OSError as exc:
             raise KernelError("announce addresses on", bridge, exc.errno or 0) from exc
         for address in (address4, address6):
             if address is not None:
                 self._correct(bridge, have.index, address, mac)
 
-    def _ports(self, bridge: int, without: str) -> list[str]:
-        with self._netlink.request("list", "bridge ports") as rtnetlink:
-            links = list(rtnetlink.link("dump", master=bridge))
-        names = [message.get_attr("IFLA_IFNAME") for message in links if message.get_attr("IFLA_MASTER") == bridge]
-        return [name for name in names if name != without]
-
     def _correct(self, bridge: str, index: int, address: IPv4Address | IPv6Address, mac: str) -> None:
         """The host's own entry of the address, if it has one that it learnt, is `mac`, to be confirmed on next use."""
-        with self._netlink.request("read the neighbours on", bridge, ignore=(errno.ENOENT,)) as rtnetlink:
-            family = socket.AF_INET if address.version == 4 else socket.AF_INET6
-            found = rtnetlink.neigh("dump", family=family, ifindex=index, dst=str(address))
-            learnt = [entry for entry in found if not entry["state"] & (_NUD_NOARP | _NUD_PERMANENT)]
-            if any(entry.get_attr("NDA_LLADDR") != mac for entry in learnt):
-                rtnetlink.neigh("change", family=family, ifindex=index, dst=str(address), lladdr=mac, state=_NUD_STALE)
+        table = self._netlink.table
+        have = table.known(index, address, "read the neighbours on", bridge)
+        if have is not None and not have.state & (NUD_NOARP | NUD_PERMANENT) and have.mac != mac:
+            table.correct(replace(have, mac=mac, state=NUD_STALE, flags=0), "correct a neighbour on", bridge)
 
 
 def _send(out: socket.socket, port: str, frame: bytes) -> None:

@@ -17,8 +17,9 @@ import zlib
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from netplugin.kernel.netlink import Link, Netlink
+from netplugin.kernel.netlink import Netlink
 from netplugin.kernel.nlattr import NESTED, attribute, message, messages, string
+from netplugin.kernel.rtnetlink.links import Link
 from netplugin.resources import Redirect
 from pluginkit.errors import KernelError, NotFound
 
@@ -96,9 +97,7 @@ class Redirects:
         with self._netlink.request("list", "qdiscs") as netlink:
             kinds = ("ingress", "clsact")
             indices = {one["index"] for one in netlink.get_qdiscs() if one.get_attr("TCA_KIND") in kinds}
-            links = [link for link in netlink.link("dump") if link["index"] in indices] if indices else []
-        names = [link.get_attr("IFLA_IFNAME") for link in links]
-        found = [link for link in map(self._netlink.link, names) if link is not None]
+        found = [link for link in self._netlink.links.every() if link.index in indices] if indices else []
         return [Redirect(link.name, "") for link in found if any(map(_is_ours, self._filters(link)))]
 
     def _link(self, want: Redirect, name: str) -> Link:

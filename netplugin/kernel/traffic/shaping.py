@@ -11,7 +11,8 @@ import errno
 import re
 from collections.abc import Iterable
 
-from netplugin.kernel.netlink import Link, Netlink
+from netplugin.kernel.netlink import Netlink
+from netplugin.kernel.rtnetlink.links import Link
 from netplugin.resources import Shaper
 from pluginkit.errors import Conflict, NotFound
 
@@ -62,7 +63,7 @@ class Shapers:
         """Return a shaper for each ifb device and each bucket that is ours; link is "" for a device never finished."""
         ifbs = [
             ifb
-            for ifb in self._netlink.links("ifb")
+            for ifb in self._netlink.links.every("ifb")
             if _IFB_NAME.fullmatch(ifb.name) and (not ifb.alias or ifb.alias.startswith(_ALIAS))
         ]
         found = {ifb.name: Shaper(ifb.alias.removeprefix(_ALIAS), ifb.name, None, None) for ifb in ifbs}
@@ -77,8 +78,7 @@ class Shapers:
                 for qdisc in socket.get_qdiscs()
                 if qdisc["handle"] == _HANDLE and qdisc["parent"] == _ROOT
             }
-            links = list(socket.link("dump")) if indices else []
-        return [link.get_attr("IFLA_IFNAME") for link in links if link["index"] in indices]
+        return [link.name for link in self._netlink.links.every() if link.index in indices] if indices else []
 
     def _ensure_bucket(self, link: Link, mtu: int, bits_per_s: int, burst_bytes: int | None) -> None:
         rate = min(bits_per_s // 8, _HIGHEST_BYTES_PER_S)
