@@ -61,9 +61,7 @@ class NetworkDriver:
         self._plans = plans(backend)
         self._networks, self._endpoints = self._plans.networks, self._plans.endpoints
         self._reconciler = Reconciler(store, self._plans.all, kernels, moved)
-        self._probe = probe
-        self._locks = Locks()
-        self._scope = scope
+        self._probe, self._locks, self._scope = probe, Locks(), scope
         self._swarm = SwarmDriver(store, self._reconciler, self._locks, self._plans, probe.way_to, mtu_of)
         alone = Alone(partial(store.rows, NETWORKS), probe.default_mtu)
         self._cluster: Cluster = self._swarm if scope == "global" else alone
@@ -81,6 +79,7 @@ class NetworkDriver:
 
     def methods(self, lost: Callable[[], None] | None = None) -> tuple[Method, ...]:
         """Return the table from which the server is built. lost: told that a request about a network was lost."""
+        ports = wire.ExternalConnectivityRequest
         allocate = partial(self._swarm.allocate_network, numbered=self._cluster is self._swarm)
         return (
             Method("NetworkDriver.GetCapabilities", None, lambda: wire.Capabilities(self._scope, self._scope)),
@@ -94,11 +93,7 @@ class NetworkDriver:
             Method("NetworkDriver.DeleteEndpoint", wire.EndpointRequest, self.delete_endpoint),
             Method("NetworkDriver.Join", wire.JoinRequest, self.join),
             Method("NetworkDriver.Leave", wire.EndpointRequest, self.leave),
-            Method(
-                "NetworkDriver.ProgramExternalConnectivity",
-                wire.ExternalConnectivityRequest,
-                self.program_external_connectivity,
-            ),
+            Method("NetworkDriver.ProgramExternalConnectivity", ports, self.program_external_connectivity),
             Method("NetworkDriver.RevokeExternalConnectivity", wire.EndpointRequest, self.revoke_external_connectivity),
             Method("NetworkDriver.DiscoverNew", wire.DiscoveryRequest, self._swarm.discover_new),
             Method("NetworkDriver.DiscoverDelete", wire.DiscoveryRequest, self._swarm.discover_delete),
@@ -216,6 +211,7 @@ class NetworkDriver:
         Raises: Conflict, Exhausted: a port is taken; the endpoint's ports are what they were.
         """
         bindings = external.parse_port_map(request.Options)
+        of_sandbox = partial(self._store.find, ENDPOINTS, None, "sandbox")
         for attempt in range(1, _PUBLISH_ATTEMPTS + 1):
             try:
                 with self._locks.hold(request.NetworkID):
@@ -223,7 +219,7 @@ class NetworkDriver:
                     endpoint = self._endpoint(request)
                     if network.internal:
                         return
-                    wanting = self._with_ports_of_container(endpoint, bindings)
+                    wanting = external.with_ports_of_container(endpoint, bindings, of_sandbox)
                     ports = external.choose_ports(
                         bindings, network, wanting, self._probe.ephemeral_range(), self._probe.is_free
                     )
@@ -249,11 +245,10 @@ class NetworkDriver:
     def reconcile(self) -> Outcome:
         """Records and kernel agree, endpoints of dead sandboxes are gone; failures were logged."""
         with self._locks.hold_all():
-            for row in self._store.rows(ENDPOINTS):
-                if row.current is not None and self._is_stale(row.current):
-                    log.warning("endpoint %s is stale: its link died with its sandbox", row.id[:12])
-                    self._drop(row.id)
+            links = self._drop_stale({})
             outcome = self._reconciler.reconcile()
+            # A link that went since was made anew, and nobody is at its other end.
+            self._drop_stale(links)
         if self._cluster is self._swarm:
             # What a reboot took away, and what failed when it was told.
             self._swarm.look_again()
@@ -303,18 +298,6 @@ class NetworkDriver:
             raise NotFound(f"cannot use endpoint {request.EndpointID[:12]}: it is not known; restart the container")
         return endpoint
 
-    def _with_ports_of_container(self, endpoint: Endpoint, bindings: tuple[wire.PortBinding, ...]) -> Endpoint:
-        """Return the endpoint; if it never had ports, with those that its container had last on another network.
-
-        The engine moves the ports of a container to another endpoint when its gateway changes.
-        """
-        chosen = any(not binding.HostPort or binding.HostPortEnd > binding.HostPort for binding in bindings)
-        if not chosen or not endpoint.sandbox or endpoint.ports or endpoint.former_ports:
-            return endpoint
-        others = (row.current for row in self._store.rows(ENDPOINTS) if row.current is not None)
-        former = (other.former_ports for other in others if other.sandbox == endpoint.sandbox)
-        return replace(endpoint, former_ports=next(filter(None, former), ()))
-
     def _same_address(self, endpoint: Endpoint) -> set[str]:
         """Return the IDs of the other endpoints of the network with an address of this one."""
         rows = [
@@ -327,7 +310,23 @@ class NetworkDriver:
 
     def _is_stale(self, endpoint: Endpoint) -> bool:
         """Tell whether the endpoint had joined a sandbox that is no more: a link dies with the namespace it is in."""
-        return bool(endpoint.sandbox) and not self._probe.link_exists(veth_names(endpoint.id)[0])
+        return bool(endpoint.sandbox) and not self._probe.link_index(veth_names(endpoint.id)[0])
+
+    def _drop_stale(self, known: Mapping[str, int]) -> dict[str, int]:
+        """The endpoints of dead sandboxes are gone; return the links of the others that joined one, by their IDs.
+
+        known: what this returned before; whose link is another one since has lost it.
+        """
+        links: dict[str, int] = {}
+        joined = [row.current for row in self._store.rows(ENDPOINTS) if row.current is not None and row.current.sandbox]
+        for endpoint in joined:
+            link = self._probe.link_index(veth_names(endpoint.id)[0])
+            if link and known.get(endpoint.id, link) == link:
+                links[endpoint.id] = link
+            else:
+                log.warning("endpoint %s is stale: its link died with its sandbox", endpoint.id[:12])
+                self._drop(endpoint.id)
+        return links
 
     def _may_try_again(self, holder: str, bindings: tuple[wire.PortBinding, ...]) -> bool:
         if not holder:
@@ -362,7 +361,7 @@ class NetworkDriver:
         if known is not None:
             return replace(network, mtu=known.mtu, adopted=known.adopted, kept=known.kept, overlay=known.overlay)
         bridge = network.options.bridge_name
-        adopted = bool(bridge) and self._probe.link_exists(bridge)
+        adopted = bool(bridge and self._probe.link_index(bridge))
         if network.options.type == "overlay":
             probe = self._probe
             return decide(network, probe.way_to, self._cluster.join, adopted=adopted, tunnel_lack=probe.tunnel_lack)

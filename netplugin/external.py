@@ -7,6 +7,7 @@ then holds the port that was found, so that a restart finds it again.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from itertools import chain
 
@@ -15,6 +16,7 @@ import msgspec
 from netplugin.records import Endpoint, Network, Protocol, PublishedPort
 from netplugin.wire import PortBinding, PublishedRun
 from pluginkit.errors import BadRequest, Exhausted
+from pluginkit.store import Row
 
 PORT_MAP = "com.docker.network.portmap"
 
@@ -45,6 +47,20 @@ def parse_port_map(options: Mapping[str, msgspec.Raw] | None) -> tuple[PortBindi
         if not 0 < binding.Port < 65536 or not 0 <= binding.HostPort < 65536 or not 0 <= binding.HostPortEnd < 65536:
             raise BadRequest(f"cannot publish port {binding.HostPort}:{binding.Port}: ports go from 1 to 65535")
     return bindings
+
+
+def with_ports_of_container(
+    endpoint: Endpoint, bindings: Iterable[PortBinding], of_sandbox: Callable[[str], Iterable[Row[Endpoint]]]
+) -> Endpoint:
+    """Return the endpoint; if it never had ports, with those that its container had last on another network.
+
+    The engine moves the ports of a container to another endpoint when its gateway changes.
+    """
+    chosen = any(not binding.HostPort or binding.HostPortEnd > binding.HostPort for binding in bindings)
+    if not chosen or not endpoint.sandbox or endpoint.ports or endpoint.former_ports:
+        return endpoint
+    former = (row.current.former_ports for row in of_sandbox(endpoint.sandbox) if row.current is not None)
+    return replace(endpoint, former_ports=next(filter(None, former), ()))
 
 
 def choose_ports(

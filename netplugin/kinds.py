@@ -71,6 +71,7 @@ _DISTRIBUTION = (
     ("remote_endpoint_address6", "10000 10000 1000 1 1"),
     ("remote_endpoint_mac", "10000 10000 1000 1 1"),
 )
+_SANDBOX_DISTRIBUTION = "10000 10000 3 1"
 
 
 def index_elsewhere(connection: sqlite3.Connection) -> None:
@@ -88,7 +89,16 @@ def index_elsewhere(connection: sqlite3.Connection) -> None:
     connection.execute("ANALYZE sqlite_schema")
 
 
-MIGRATIONS = (create_tables, index_addresses, keep_mtu, index_elsewhere)
+def index_sandboxes(connection: sqlite3.Connection) -> None:
+    """The endpoints of a sandbox are found without reading the others. Schema 5."""
+    connection.execute(
+        "CREATE INDEX endpoint_sandbox ON record (kind, json_extract(current, '$.sandbox')) WHERE kind = 'endpoint'"
+    )
+    connection.execute("INSERT INTO sqlite_stat1 VALUES ('record', 'endpoint_sandbox', ?)", (_SANDBOX_DISTRIBUTION,))
+    connection.execute("ANALYZE sqlite_schema")
+
+
+MIGRATIONS = (create_tables, index_addresses, keep_mtu, index_elsewhere, index_sandboxes)
 
 
 def open_store(state_dir: Path) -> Store:

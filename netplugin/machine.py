@@ -84,8 +84,8 @@ class Probe(Protocol):
     def ephemeral_range(self) -> range:
         """Return the ports to choose from when any will do."""
 
-    def link_exists(self, name: str) -> bool:
-        """Tell whether a link of this namespace exists."""
+    def link_index(self, name: str) -> int:
+        """Return the index of a link of this namespace, 0 if there is none of that name."""
 
     def addresses_of(self, name: str) -> tuple[str, ...]:
         """Return the addresses of a link, with their prefix lengths."""

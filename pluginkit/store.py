@@ -16,6 +16,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -30,6 +31,8 @@ VERSION = metadata.version("pynet-pyvol")
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _DELETION = "null"
+# Records of more bytes, and more of a kind, are not kept in memory.
+_LONG, _MANY = 4096, 2048
 # Source: https://www.sqlite.org/fileformat.html, section 1.3.
 _HEADER_BYTES = 100
 _BESIDE = ("-journal", "-wal", "-shm")
@@ -94,6 +97,9 @@ class Store:
         self._path = path
         self._lock = threading.Lock()
         self._synchronous = ""
+        # All rows of a kind, as they were read since the last of the writes.
+        self._known: dict[str, list[Row[Any]]] = {}
+        self._writes = 0
         try:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             if not path.exists():
@@ -160,17 +166,24 @@ class Store:
 
         Raises: StateError: one of them cannot be read.
         """
-        if parent is None:
-            return self._select(kind, "ORDER BY id", ())
-        return self._select(kind, "AND parent = ? ORDER BY id", (parent,))
+        if parent is not None:
+            return self._select(kind, "AND parent = ? ORDER BY id", (parent,))
+        known, writes = self._known.get(kind.name), self._writes
+        if known is None:
+            known = self._select(kind, "ORDER BY id", ())
+            with self._lock:
+                if self._writes == writes and len(known) <= _MANY:
+                    self._known[kind.name] = known
+        return list(known)
 
-    def find(self, kind: Kind[R], parent: str, field: str, value: str) -> list[Row[R]]:
-        """Return the rows of `parent` whose committed record has the text `value` in `field`, by id.
+    def find(self, kind: Kind[R], parent: str | None, field: str, value: str) -> list[Row[R]]:
+        """Return the rows whose committed record has the text `value` in `field`, by id. parent: None for any.
 
-        Quick only if a migration has made an index on kind, parent and json_extract(current, '$.FIELD').
+        Quick only if a migration has made an index on kind, parent (or not) and json_extract(current, '$.FIELD').
         """
-        condition = f"AND kind = '{kind.name}' AND parent = ? AND json_extract(current, '$.{field}') = ? ORDER BY id"
-        return self._select(kind, condition, (parent, value))
+        of_parent, values = ("", (value,)) if parent is None else ("AND parent = ?", (parent, value))
+        condition = f"AND kind = '{kind.name}' {of_parent} AND json_extract(current, '$.{field}') = ? ORDER BY id"
+        return self._select(kind, condition, values)
 
     def moving(self, kind: Kind[R], parent: str) -> list[Row[R]]:
         """Return the rows of `parent` that a move is under way of, by id."""
@@ -236,6 +249,8 @@ class Store:
     @contextmanager
     def _writing(self, kind: Kind[Any]) -> Iterator[None]:
         with self._lock:
+            self._writes += 1
+            self._known.pop(kind.name, None)
             try:
                 with self._transaction(kind.durable):
                     yield
@@ -260,4 +275,13 @@ class Store:
 
 
 def _record(kind: Kind[R], text: bytes | None) -> R | None:
-    return None if text is None or text == _DELETION.encode() else wire.decode(text, kind.record)
+    if text is None or text == _DELETION.encode():
+        return None
+    known: R = wire.decode(text, kind.record) if len(text) > _LONG else _decoded(text, kind)
+    return known
+
+
+# Records are values that nobody changes, and the same ones are read again and again.
+@lru_cache(maxsize=_MANY)
+def _decoded(text: bytes, kind: Kind[Any]) -> Any:
+    return wire.decode(text, kind.record)

@@ -25,7 +25,7 @@ VARIANTS = {
     REFERENCE: (Drivers("bridge", "local"), ()),
     "docker, no proxy": (Drivers("bridge", "local"), ("--userland-proxy=false",)),
 }
-RANGE = 10_000
+SOME, RANGE = 100, 10_000
 # The last one takes Docker minutes.
 LEVELS = (10, 10_000, 1_000)
 CONNECTS = 200
@@ -78,7 +78,10 @@ def measure_verbs(samples: Samples, subjects: list[Subject], rounds: int) -> Non
 
 
 def measure_range(samples: Samples, subjects: list[Subject], rounds: int) -> None:
-    """Noted: a container with a run of ports, on our hosts."""
+    """Noted: a container with a run of some ports, and of very many on our hosts."""
+    for _ in range(rounds):
+        for subject in subjects:
+            note_run(samples, subject, f"{SOME} ports", *run_of(SOME))
     for _ in range(rounds):
         for subject in subjects:
             if subject.is_ours:
@@ -120,8 +123,11 @@ def measure_levels(samples: Samples, subjects: list[Subject], outside: WireHost,
 
 def note_run(samples: Samples, subject: Subject, what: str, *options: str, network: str = NETWORK) -> None:
     """Noted: one container started and removed."""
-    for verb, seconds in zip(("run -d", "rm -f"), subject.run_and_remove(network, *options), strict=True):
-        samples.note(f"docker {verb}, {what}", subject.name, seconds)
+    started, within, removed = subject.run_and_remove(network, *options)
+    samples.note(f"docker run -d, {what}", subject.name, started)
+    if within and network == NETWORK:
+        samples.note(f"of it within pynet, {what}", subject.name, within)
+    samples.note(f"docker rm -f, {what}", subject.name, removed)
 
 
 def told(what: str) -> None:

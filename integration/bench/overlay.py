@@ -5,17 +5,14 @@ two others; on pynet also while thousands of endpoints are elsewhere.
 """
 
 import argparse
-import contextlib
 import statistics
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
-from pathlib import Path
 
+from integration.bench.flow import bits_a_second, pouring
 from integration.bench.laboratory import laboratory
 from integration.bench.reach import Reach
 from integration.bench.samples import Samples, Unit
-from integration.lab import pour
 from integration.lab.circumstances import bridged_frames
 from integration.lab.deadline import wait_for
 from integration.lab.engine import ENGINES
@@ -23,12 +20,10 @@ from integration.lab.etcd import EtcdCluster, etcd_cluster
 from integration.lab.fleet import started
 from integration.lab.host import Drivers, Host
 
-POUR = str(Path(pour.__file__))
 PYNET, BY_HAND, DOCKER = "pynet", "by-hand", "docker"
 # As Docker has it: what passes the bridge does not pass the host's iptables.
 APART = "by-hand-apart"
 AMOUNT = 512 * 2**20
-PORT = 9000
 GIGABITS_A_SECOND = Unit("Gbit/s", 1e-9)
 THROUGHPUT = "inner throughput, one TCP connection"
 SUBNETS = {PYNET: "10.61.0.0/16", DOCKER: "10.62.0.0/16"}
@@ -127,14 +122,13 @@ def print_throughput(hosts: Sequence[Host], addresses: dict[str, str], rounds: i
     samples = Samples(names, BY_HAND, GIGABITS_A_SECOND)
     with ExitStack() as stack:
         for name in names:
-            stack.enter_context(pouring(receiver, name))
+            stack.enter_context(pouring(receiver, name, receiver.network_of(name)))
         inside = {name: sender.network_of(name) for name in names}
         for number in range(rounds):
             # Nobody is always the first one, nor always behind the same one.
             order = names[number % len(names) :] + names[: number % len(names)]
             for name in order if number % 2 else reversed(order):
-                words = (sys.executable, "-IS", POUR, "send", addresses[name], str(PORT), str(AMOUNT))
-                samples.note(THROUGHPUT, name, float(sender.run(*inside[name], *words)))
+                samples.note(THROUGHPUT, name, bits_a_second(sender, inside[name], addresses[name], AMOUNT))
     print(samples.table())
     found = samples.values[THROUGHPUT]
     print("\n| of the same round | median | middle half |\n|---|---|---|")
@@ -143,21 +137,6 @@ def print_throughput(hosts: Sequence[Host], addresses: dict[str, str], rounds: i
         low, median, high = statistics.quantiles(ratios, n=4, method="inclusive")
         print(f"| {name} / {other} | {median:.2f} | {low:.2f}..{high:.2f} |")
     print()
-
-
-@contextlib.contextmanager
-def pouring(host: Host, name: str) -> Iterator[None]:
-    """Inside the block the host's container of that network takes what is poured."""
-    log = host.machine.root / f"pour-{name}.log"
-    with log.open("wb") as output:
-        words = (*host.network_of(name), sys.executable, "-IS", POUR, "serve", str(PORT))
-        server = host.machine.spawn(*words, output=output)
-    try:
-        wait_for("pour serves", lambda: "ready" in log.read_text())
-        yield
-    finally:
-        server.kill()
-        server.wait(timeout=10)
 
 
 def print_reach(hosts: Sequence[Host], etcd: EtcdCluster, count: int, elsewhere: int) -> None:

@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import re
 import socket
 import sys
 import time
@@ -10,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from integration.lab import image
+from integration.lab import image, unixhttp
 from integration.lab.host import Host
 from integration.lab.wirehost import WireHost
 
@@ -19,6 +20,7 @@ SERVICE = 8080
 FIRST = 20000
 IDLE = (image.NAME, "sleep", "1000000")
 NETWORK = "bench"
+_SPENT = re.compile(r'^pynet_request_seconds_sum\{method="[^"]*"\} (\S+)$', re.MULTILINE)
 # The plugin's own view of a network and an endpoint that no engine knows.
 UNKNOWN_NETWORK, ENDPOINT = "be" * 32, "ed" * 32
 
@@ -40,10 +42,19 @@ class Subject:
         host.start()
         host.docker("network", "create", "-d", host.drivers.network, "--subnet", "10.61.0.0/24", NETWORK)
 
-    def run_and_remove(self, network: str, *options: str) -> tuple[float, float]:
-        """Return the seconds of `docker run -d` and of `docker rm -f`."""
+    def run_and_remove(self, network: str, *options: str) -> tuple[float, float, float]:
+        """Return the seconds of `docker run -d`, those of them within pynet, and those of `docker rm -f`."""
+        before = self._within()
         started = timed(self.host, "run", "-d", "--name", "one", "--network", network, *options, *IDLE)
-        return started, timed(self.host, "rm", "-f", "one")
+        within = self._within() - before
+        return started, within, timed(self.host, "rm", "-f", "one")
+
+    def _within(self) -> float:
+        """Return how long pynet has been answering requests of the engine."""
+        if not self.is_ours:
+            return 0
+        told = unixhttp.text(self.host.machine.path("/run/docker/plugins/pynet.sock"), "/metrics")
+        return sum(map(float, _SPENT.findall(told)))
 
     def create_and_remove_network(self) -> tuple[float, float]:
         """Return the seconds of `docker network create` and of `docker network rm`."""

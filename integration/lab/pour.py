@@ -1,6 +1,7 @@
-"""Measures how fast bytes flow. Run as a file: pour.py serve PORT, or pour.py send|take ADDRESS PORT BYTES.
+"""Measures how fast bytes flow. Run as a file: pour.py serve PORT, or pour.py send|take|trips ADDRESS PORT AMOUNT.
 
-The client prints bits per second, from the first byte until the last one has arrived.
+The client prints bits per second, from the first of so many bytes until the last one has arrived; or for `trips` the
+seconds that each of so many round trips of one byte took, a line each.
 """
 
 import socket
@@ -18,9 +19,13 @@ def serve(port: int) -> None:
         while True:
             client, _ = server.accept()
             with client:
-                verb, amount = client.makefile("rb").readline().decode().split()
+                client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                verb, amount = client.makefile("rb", 0).readline().decode().split()
                 if verb == "take":
                     client.sendall(bytes(int(amount)))
+                elif verb == "trips":
+                    for _ in range(int(amount)):
+                        client.sendall(client.recv(1))
                 else:
                     client.sendall(b"go\n")
                     _read(client, int(amount))
@@ -42,6 +47,20 @@ def pour(verb: str, address: str, port: int, amount: int) -> float:
         return amount * 8 / (time.monotonic() - start)
 
 
+def trips(address: str, port: int, count: int) -> list[float]:
+    """Seconds from a byte that is sent until its echo."""
+    found = []
+    with socket.create_connection((address, port), TIMEOUT_S) as server:
+        server.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        server.sendall(f"trips {count}\n".encode())
+        for _ in range(count):
+            start = time.perf_counter()
+            server.sendall(b"?")
+            _read(server, 1)
+            found.append(time.perf_counter() - start)
+    return found
+
+
 def _read(peer: socket.socket, amount: int) -> None:
     while amount > 0:
         got = len(peer.recv(min(CHUNK, amount)))
@@ -53,4 +72,5 @@ def _read(peer: socket.socket, amount: int) -> None:
 if __name__ == "__main__":
     if sys.argv[1] == "serve":
         serve(int(sys.argv[2]))
-    print(pour(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])))
+    words = sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+    print(*trips(*words) if sys.argv[1] == "trips" else [pour(sys.argv[1], *words)], sep="\n")

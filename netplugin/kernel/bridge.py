@@ -53,8 +53,7 @@ class Bridges:
         if want.adopted:
             self._leave(want)
             return
-        with self._netlink.request("delete bridge", want.name, ignore=(errno.ENODEV,)) as socket:
-            socket.link("del", ifname=want.name)
+        self._netlink.links.delete(want.name, "delete bridge")
 
     def owned(self) -> Iterable[Bridge]:
         """Return the bridges with an alias of ours, and those with none but a name that only we give."""

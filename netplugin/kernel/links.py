@@ -42,8 +42,7 @@ class Veths:
 
     def remove(self, want: Veth) -> None:
         """Neither end exists, in whatever namespace the other one was."""
-        with self._netlink.request("delete veth", want.name, ignore=(errno.ENODEV,)) as socket:
-            socket.link("del", ifname=want.name)
+        self._netlink.links.delete(want.name, "delete veth")
 
     def owned(self) -> Iterable[Veth]:
         """Return the pairs whose staying end has a name and an alias of ours."""
@@ -55,7 +54,7 @@ class Veths:
 
     def _create(self, want: Veth, bridge_index: int) -> Link:
         try:
-            self._add(want, bridge_index)
+            self._netlink.links.add_pair(want.name, want.peer, want.peer_mac, want.mtu, bridge_index)
         except KernelError as exc:
             if exc.code == errno.EXFULL:
                 self.remove(want)
@@ -68,15 +67,3 @@ class Veths:
         if link is None:
             raise Conflict(f"cannot create veth {want.name}: a link named {want.peer} exists already; delete it")
         return link
-
-    def _add(self, want: Veth, bridge_index: int) -> None:
-        with self._netlink.request("create veth", want.name, ignore=(errno.EEXIST,)) as socket:
-            socket.link(
-                "add",
-                ifname=want.name,
-                kind="veth",
-                mtu=want.mtu,
-                master=bridge_index,
-                state="up",
-                peer={"ifname": want.peer, "address": want.peer_mac, "mtu": want.mtu},
-            )

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 NESTED = 0x8000
 _TYPE = 0x3FFF
 _HEADER = struct.Struct("=IHHII")
+_ATTRIBUTE = struct.Struct("=HH")
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ def padded(value: bytes) -> bytes:
 
 def attribute(kind: int, value: bytes) -> bytes:
     """Return one attribute."""
-    return struct.pack("=HH", 4 + len(value), kind) + padded(value)
+    return _ATTRIBUTE.pack(4 + len(value), kind) + padded(value)
 
 
 def string(kind: int, value: str) -> bytes:
@@ -39,11 +40,11 @@ def string(kind: int, value: str) -> bytes:
 
 def each_attribute(text: bytes) -> Iterator[tuple[int, bytes]]:
     """Yield type and value of the attributes in `text`."""
-    offset = 0
-    while offset + 4 <= len(text):
-        length, kind = struct.unpack_from("=HH", text, offset)
+    offset, last = 0, len(text) - _ATTRIBUTE.size
+    while offset <= last:
+        length, kind = _ATTRIBUTE.unpack_from(text, offset)
         yield kind & _TYPE, text[offset + 4 : offset + length]
-        offset += max(4, (length + 3) & ~3)
+        offset += (length + 3) & ~3 or 4
 
 
 def attributes(text: bytes) -> dict[int, bytes]:

@@ -10,6 +10,7 @@ from typing import Literal
 from netplugin.kernel.netlink import Netlink
 from netplugin.kernel.overlay.tunnel import lack
 from netplugin.kernel.ports.held import PortHolder
+from netplugin.kernel.rtnetlink.neighbours import index_of
 from netplugin.machine import Way
 from netplugin.records import Protocol
 from netplugin.resources import Family
@@ -34,9 +35,9 @@ class HostProbe:
         """Return the ports to choose from when any will do."""
         return self._ports.ephemeral_range()
 
-    def link_exists(self, name: str) -> bool:
-        """Tell whether a link of this namespace exists."""
-        return self._netlink.link(name) is not None
+    def link_index(self, name: str) -> int:
+        """Return the index of a link of this namespace, 0 if there is none of that name."""
+        return index_of(name)
 
     def addresses_of(self, name: str) -> tuple[str, ...]:
         """Return the addresses of a link, with their prefix lengths; () if there is no such link."""

@@ -181,8 +181,8 @@ class NetworkWorld(PluginWorld):
     def ephemeral_range(self) -> range:
         return range(32768, 32800)
 
-    def link_exists(self, name: str) -> bool:
-        return ("veth", name) in self.kernel.objects or ("bridge", name) in self.kernel.objects
+    def link_index(self, name: str) -> int:
+        return int(("veth", name) in self.kernel.objects or ("bridge", name) in self.kernel.objects)
 
     def addresses_of(self, name: str) -> tuple[str, ...]:
         return ()

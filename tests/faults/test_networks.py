@@ -199,14 +199,11 @@ class NetworkCampaign(Campaign):
         self.put_right()
 
     def link_gone(self) -> None:
-        """An endpoint whose link is gone had joined a sandbox that is no more, or gets another one.
-
-        So does one that had joined, if a reconcile that had begun before makes it anew.
-        """
+        """An endpoint whose link is gone had joined a sandbox that is no more, or gets another one."""
         for endpoint, known in sorted(self.model.endpoints.items())[:1]:
             command("ip", "link", "delete", f"pnv{endpoint[:8]}")
             if known.joined:
-                self.refused = self.model.delete_endpoint(known.network, endpoint)
+                self.model.delete_endpoint(known.network, endpoint).then({})
         self.put_right()
 
     def link_busy(self) -> None:

@@ -110,6 +110,7 @@ ROWS = {
     ],
     "pynet-3": OVERLAY,
     "pynet-4": OVERLAY,
+    "pynet-5": OVERLAY,
     "pyvol-1": [
         (VOLUME, Row("half", "", None, Volume("half", Loop(size=2**30, fs="ext4")), pending=True)),
         (VOLUME, Row("notes", "", Volume("notes", Loop(size=2**26, fs="ext4"), CREATED), None, pending=False)),
@@ -155,11 +156,12 @@ def test_rows_are_found_without_reading_all_others(tmp_path: Path) -> None:
         for kind, fields in ((kinds.ENDPOINTS, ADDRESSES), (kinds.REMOTE_ENDPOINTS, (*ADDRESSES, "mac"))):
             for field in fields:
                 store.find(kind, A, field, "x")
+        store.find(kinds.ENDPOINTS, None, "sandbox", "x")
         store._connection.set_trace_callback(None)
         plans = [store._connection.execute(f"EXPLAIN QUERY PLAN {query}").fetchall() for query in asked]
     used = [plan[0][3].removeprefix("SEARCH record USING INDEX ").partition(" ")[0] for plan in plans]
     of_fields = [*(f"endpoint_{field}" for field in ADDRESSES), *(f"remote_endpoint_{field}" for field in ADDRESSES)]
-    assert used == ["record_parent", "record_moving", *of_fields, "remote_endpoint_mac"]
+    assert used == ["record_parent", "record_moving", *of_fields, "remote_endpoint_mac", "endpoint_sandbox"]
 
 
 def test_each_schema_has_its_file() -> None:

@@ -85,10 +85,11 @@ class Batch:
         if old is None or place in self._refilled:
             return declaration, [f"-A {name} {rule}" for rule in new], []
         head = self._heads.get(place)
-        changes = [f"-D {name} {rule}" for rule in old if rule not in new or rule == head]
+        gone, come = set(old).difference(new), set(new).difference(old)
+        changes = [f"-D {name} {rule}" for rule in old if rule in gone or rule == head]
         if head is not None:
             changes.append(f"-I {name} {new.index(head) + 1} {head}")
-        changes += [f"-A {name} {rule}" for rule in new if rule not in old and rule != head]
+        changes += [f"-A {name} {rule}" for rule in new if rule in come and rule != head]
         return [], changes, []
 
     def _set(self, place: Place, rules: tuple[str, ...]) -> None:

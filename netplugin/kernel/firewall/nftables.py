@@ -9,7 +9,8 @@ from __future__ import annotations
 import errno
 import json
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from typing import Any
 
 from netplugin.kernel.firewall.activity import Activity
@@ -119,7 +120,13 @@ class Nftables:
         self._change({}, everything)
 
     def _drop_rules(self, owner: str) -> None:
-        self._rulesets.pop(owner, None)
+        known = self._rulesets.pop(owner, None)
+        # With others left, and as it was put there, nothing has to be looked at.
+        if known is not None and self._rulesets:
+            with suppress(CommandError, KernelError):
+                jumps = [(chain.map, Element(ifname(chain.interface))) for chain in known.chains if chain.map]
+                self._drop_chains([chain.name for chain in known.chains], jumps)
+                return
         counts = self._count_rules()
         mine = [name for name in counts if name.endswith(f"-{owner}")]
         if not mine and owner != _NOBODY:
@@ -128,14 +135,19 @@ class Nftables:
             self._nft(f"delete table {self._table_family} {self._table}\n")
             self._laid = False
             return
+        jumps = self._jumps()
+        self._drop_chains(
+            mine, [one for one in jumps if isinstance(one[1].data, Verdict) and one[1].data.chain in mine]
+        )
+
+    def _drop_chains(self, names: Sequence[str], jumps: Iterable[tuple[str, Element]]) -> None:
+        """The chains do not exist, nor the elements of maps that lead to them. Raises: CommandError, KernelError."""
         batch = Batch()
-        for name, element in self._jumps():
-            if isinstance(element.data, Verdict) and element.data.chain in mine:
-                batch.delete(self._table_family, self._table, name, [element])
+        for map_name, element in jumps:
+            batch.delete(self._table_family, self._table, map_name, [element])
         self._netlink.commit(batch)
         where = f"{self._table_family} {self._table}"
-        lines = [f"flush chain {where} {name}\n" for name in mine] + [f"delete chain {where} {name}\n" for name in mine]
-        self._nft("".join(lines))
+        self._run("".join(f"{verb} chain {where} {name}\n" for verb in ("flush", "delete") for name in names))
 
     def _text(self, want: NftRuleset) -> str:
         """Return, for nft -f, what puts a ruleset in place, whether it is there already or not."""

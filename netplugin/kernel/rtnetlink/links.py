@@ -1,4 +1,4 @@
-"""Links and their addresses: RTM_GETLINK, RTM_SETLINK, RTM_GETADDR. Source: rtnetlink(7); linux/if_link.h."""
+"""Links and their addresses: RTM_NEWLINK and its like, RTM_GETADDR. Source: rtnetlink(7); linux/if_link.h."""
 
 from __future__ import annotations
 
@@ -7,13 +7,15 @@ import struct
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface, ip_address, ip_interface
 
-from netplugin.kernel.nlattr import attribute, attributes, string
+from netplugin.kernel.nlattr import NESTED, attribute, attributes, string
 from netplugin.kernel.rtnetlink.asking import Asking
 
-_GETLINK, _SETLINK, _GETADDR = 18, 19, 22
+_NEWLINK, _DELLINK, _GETLINK, _SETLINK, _GETADDR = 16, 17, 18, 19, 22
+_CREATE, _EXCLUSIVE = 0x400, 0x200
 _IFINFOMSG, _IFADDRMSG = struct.Struct("=BxHiII"), struct.Struct("=BBBBI")
 _ADDRESS, _IFNAME, _MTU, _MASTER, _LINKINFO, _IFALIAS, _EXT_MASK = 1, 3, 4, 10, 18, 20, 29
-_KIND, _SLAVE_KIND, _SLAVE_DATA = 1, 4, 5
+_KIND, _DATA, _SLAVE_KIND, _SLAVE_DATA = 1, 2, 4, 5
+_VETH_PEER = 1
 _HAIRPIN, _ISOLATED = 4, 33
 _IFA_ADDRESS, _IFA_LOCAL = 1, 2
 _IFF_UP, _SKIP_STATS = 1, 8
@@ -65,6 +67,22 @@ class LinkTable:
         # A kind that no link has yet may be unknown to the kernel, which then tells of all links.
         return [link for link in found if kind in ("", link.kind) and master in (0, link.master)]
 
+    def add_pair(self, name: str, peer: str, peer_mac: str, mtu: int, master: int) -> bool:
+        """A veth pair is there, of which `name` is up and has the master; return whether both names were free.
+
+        Raises: KernelError.
+        """
+        other = _IFINFOMSG.pack(0, 0, 0, 0, 0) + string(_IFNAME, peer) + _mac(peer_mac) + _number(_MTU, mtu)
+        info = string(_KIND, "veth") + attribute(_DATA | NESTED, attribute(_VETH_PEER | NESTED, other))
+        body = _IFINFOMSG.pack(0, 0, 0, _IFF_UP, _IFF_UP) + string(_IFNAME, name) + _number(_MTU, mtu)
+        body += _number(_MASTER, master) + attribute(_LINKINFO | NESTED, info)
+        return self._asking.change(_NEWLINK, _CREATE | _EXCLUSIVE, body, "create veth", name, (errno.EEXIST,))
+
+    def delete(self, name: str, operation: str) -> None:
+        """There is no link `name`. Raises: KernelError."""
+        body = _IFINFOMSG.pack(0, 0, 0, 0, 0) + string(_IFNAME, name)
+        self._asking.change(_DELLINK, 0, body, operation, name, (errno.ENODEV,))
+
     def set_up(self, index: int, name: str, mtu: int, alias: str, master: int = 0, mac: str = "") -> None:
         """The link of that index is up and so; master 0 and mac "" change nothing. `name` is for errors.
 
@@ -72,7 +90,7 @@ class LinkTable:
         """
         body = _IFINFOMSG.pack(0, 0, index, _IFF_UP, _IFF_UP) + _number(_MTU, mtu) + string(_IFALIAS, alias)
         body += _number(_MASTER, master) if master else b""
-        body += attribute(_ADDRESS, bytes.fromhex(mac.replace(":", ""))) if mac else b""
+        body += _mac(mac) if mac else b""
         self._asking.change(_SETLINK, 0, body, "set up", name)
 
     def addresses(self, name: str, index: int) -> set[IPv4Interface | IPv6Interface]:
@@ -85,6 +103,10 @@ class LinkTable:
         body = _IFADDRMSG.pack(0, 0, 0, 0, 0)
         found = self._asking.all(_GETADDR, body, _address, "look up the link of", str(address))
         return next((self.numbered(where) for where, have in found if have.ip == address), None)
+
+
+def _mac(text: str) -> bytes:
+    return attribute(_ADDRESS, bytes.fromhex(text.replace(":", "")))
 
 
 def _number(kind: int, value: int) -> bytes:
