@@ -12,7 +12,7 @@ import logging
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 from pluginkit import errors
 from pluginkit.log import failure
@@ -49,6 +49,14 @@ class Kernel(Protocol):
 
     def owned(self) -> Iterable[Resource]:
         """Return every existing object that carries our name, as something that `remove` takes."""
+
+
+@runtime_checkable
+class Foreseeing(Protocol):
+    """A kernel to which many objects at once are cheaper than one after the other."""
+
+    def foresee(self, wants: Sequence[Any]) -> None:
+        """Each of these is going to be ensured; some may be already. What fails now will be tried, and told, then."""
 
 
 class Turns(Protocol):
@@ -173,8 +181,7 @@ class Reconciler:
     def reconcile(self, turns: Turns = _ALONE) -> Outcome:
         """Every record is settled and in the kernel, and nothing else of ours is; failures are logged and returned.
 
-        turns: keeps others away, from a record that has no parent and its children at a time. If it is not given, the
-        caller does, from everything.
+        turns: keeps others away from one record without a parent, and its children, at a time; else the caller does.
 
         Raises: StateError: a record cannot be read; the kernel has not been touched.
         """
@@ -182,12 +189,20 @@ class Reconciler:
         failures: list[Exception] = []
         # Before anything is made: what nobody wants may hold what somebody needs.
         swept = self._swept(cases, turns, failures)
-        # As it was a moment ago; each is looked at again in its turn. Those that end first, for the same reason.
+        # As it was a moment ago; each is looked at again in its turn. Those that end go first, for the same reason.
         ending = dict.fromkeys(_root(case) for case in reversed(cases) if case.ends)
         undone = sum(self._settle_family(*root, turns, failures, ending=True) for root in ending)
-        families = dict.fromkeys(map(_root, cases))
-        undone += sum(self._settle_family(*root, turns, failures, ending=False) for root in families)
+        self._foresee(cases)
+        for root in dict.fromkeys(map(_root, cases)):
+            undone += self._settle_family(*root, turns, failures, ending=False)
         return Outcome(undone, swept, tuple(failures))
+
+    def _foresee(self, cases: Sequence[_Case[Any]]) -> None:
+        """Whoever is quicker with many at once knows what settled records want."""
+        settled = [want for case in cases if not (case.row.pending or case.ends) for want in case.current]
+        for kernel in dict.fromkeys(self._kernels.values()):
+            if isinstance(kernel, Foreseeing):
+                kernel.foresee([want for want in settled if self._kernel(want) is kernel])
 
     def _swept(self, cases: Sequence[_Case[Any]], turns: Turns, failures: list[Exception]) -> int:
         """What exists and no record speaks of was removed; return how many objects that were.

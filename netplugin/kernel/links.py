@@ -8,6 +8,7 @@ from collections.abc import Iterable
 
 from netplugin.kernel.netlink import Netlink
 from netplugin.kernel.rtnetlink.links import Link
+from netplugin.kernel.rtnetlink.neighbours import index_of
 from netplugin.resources import Veth
 from pluginkit.errors import Conflict, Exhausted, KernelError, NotFound
 
@@ -23,19 +24,19 @@ class Veths:
 
     def ensure(self, want: Veth) -> None:
         """The pair exists and its staying end is up in the bridge; the other end is wherever it is."""
-        bridge = self._netlink.link(want.bridge)
-        if bridge is None:
+        bridge = index_of(want.bridge)
+        if not bridge:
             raise NotFound(f"cannot attach {want.name}: the bridge {want.bridge} is gone; send SIGHUP to restore it")
         link = self._netlink.link(want.name)
         if link is None:
-            link = self._create(want, bridge.index)
+            link = self._create(want, bridge)
         if link.kind != "veth" or link.alias not in ("", want.alias):
             raise Conflict(
                 f"cannot create veth {want.name}: a link of that name exists and belongs to"
                 f" {link.alias or 'somebody else'}; rename or delete it"
             )
-        if (link.up, link.mtu, link.master, link.alias) != (True, want.mtu, bridge.index, want.alias):
-            self._netlink.links.set_up(link.index, want.name, want.mtu, want.alias, bridge.index)
+        if (link.up, link.mtu, link.master, link.alias) != (True, want.mtu, bridge, want.alias):
+            self._netlink.links.set_up(link.index, want.name, want.mtu, want.alias, bridge)
         if (link.hairpin, link.isolated) != (want.hairpin, want.isolated):
             with self._netlink.request("set the port flags of", want.name) as socket:
                 socket.brport("set", index=link.index, mode=int(want.hairpin), isolated=int(want.isolated))

@@ -13,6 +13,7 @@ from pyroute2.netlink.exceptions import NetlinkError
 from netplugin.kernel.rtnetlink.asking import Asking
 from netplugin.kernel.rtnetlink.links import Link, LinkTable
 from netplugin.kernel.rtnetlink.neighbours import NeighbourTable
+from netplugin.kernel.rtnetlink.qdiscs import Qdisc, qdiscs
 from netplugin.kernel.rtnetlink.ways import first_hop
 from netplugin.machine import Way
 from pluginkit.errors import KernelError
@@ -72,6 +73,10 @@ class Netlink:
     def link(self, name: str) -> Link | None:
         """Return the link `name` of this network namespace, or None. Raises: KernelError."""
         return self.links.link(name)
+
+    def qdiscs(self) -> list[Qdisc]:
+        """Return the queueing disciplines of all links of this network namespace. Raises: KernelError."""
+        return qdiscs(self._asking)
 
     def way_to(self, address: IPv4Address | IPv6Address) -> Way | None:
         """Return the way that a packet to `address` would take now, None if there is none. Raises: KernelError.

@@ -121,8 +121,8 @@ class Iptables:
     def _foreign_base(self, have: Rules) -> list[tuple[str, str]]:
         """Return the base chains of another backend or version, which nothing needs any more."""
         base = {(chain.table, chain.name) for chain in self._base.chains}
-        shared = [place for place in have if place[1].startswith("PYNET-") and not _OWNED.fullmatch(place[1])]
-        return [place for place in shared if place not in base]
+        ours = [place for place in have if place[1].startswith("PYNET-") and place not in base]
+        return [place for place in ours if not _OWNED.fullmatch(place[1])]
 
     def _base_in_place(self, have: Rules) -> bool:
         chains = all(
@@ -166,7 +166,8 @@ def _note(rule: str, known: list[str], place: Place) -> None:
 
 def _of(owner: str, rules: Rules) -> list[tuple[str, str]]:
     """Return table and name of each chain that belongs to a network or an endpoint."""
-    return [place for place in rules if (match := _OWNED.fullmatch(place[1])) and match[2] == owner]
+    end = f"-{owner}"
+    return [place for place in rules if place[1].endswith(end) and _OWNED.fullmatch(place[1])]
 
 
 def _drop(chains: Iterable[tuple[str, str]], batch: Batch) -> None:

@@ -54,6 +54,17 @@ class Nftables:
             else:
                 self._put_ports(want)
 
+    def foresee(self, wants: Sequence[NftRuleset | NftPorts]) -> None:
+        """Rulesets among these are in the table, by one run of nft, unless it refuses one of them."""
+        with self._turn:
+            rulesets = [want for want in wants if isinstance(want, NftRuleset)]
+            missing = [want for want in rulesets if self._rulesets.get(want.owner) != want]
+            if len(missing) > 1:
+                with suppress(CommandError):
+                    self._nft(("" if self._laid else self._base.text) + "".join(map(self._text, missing)))
+                    self._laid = True
+                    self._rulesets |= {want.owner: want for want in missing}
+
     def remove(self, want: NftRuleset | NftPorts) -> None:
         """Nothing of the owner is in the table; with the last ruleset the table is gone."""
         with self._turn:

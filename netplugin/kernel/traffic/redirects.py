@@ -94,9 +94,7 @@ class Redirects:
 
     def owned(self) -> Iterable[Redirect]:
         """Return a redirect for each link that has a filter of ours, without saying which frames go where."""
-        with self._netlink.request("list", "qdiscs") as netlink:
-            kinds = ("ingress", "clsact")
-            indices = {one["index"] for one in netlink.get_qdiscs() if one.get_attr("TCA_KIND") in kinds}
+        indices = {qdisc.index for qdisc in self._netlink.qdiscs() if qdisc.kind in ("ingress", "clsact")}
         found = [link for link in self._netlink.links.every() if link.index in indices] if indices else []
         return [Redirect(link.name, "") for link in found if any(map(_is_ours, self._filters(link)))]
 

@@ -72,12 +72,8 @@ class Shapers:
         return [*found.values(), *buckets]
 
     def _links_with_buckets(self) -> list[str]:
-        with self._netlink.request("list", "qdiscs") as socket:
-            indices = {
-                qdisc["index"]
-                for qdisc in socket.get_qdiscs()
-                if qdisc["handle"] == _HANDLE and qdisc["parent"] == _ROOT
-            }
+        ours = (qdisc for qdisc in self._netlink.qdiscs() if (qdisc.handle, qdisc.parent) == (_HANDLE, _ROOT))
+        indices = {qdisc.index for qdisc in ours}
         return [link.name for link in self._netlink.links.every() if link.index in indices] if indices else []
 
     def _ensure_bucket(self, link: Link, mtu: int, bits_per_s: int, burst_bytes: int | None) -> None:
