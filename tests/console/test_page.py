@@ -7,6 +7,7 @@ import json
 import re
 import socket
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from tests.network.samples import ENDPOINT_ID, NETWORK_ID
 # A container can be called nothing like it; what an engine says is shown as it is all the same.
 HOSTILE = '<script>document.title="had"</script><img src=x onerror="document.title=\'had\'">'
 PATIENCE_MS = 60_000
+PYVOL = Path(sys.executable).with_name("pyvol")
 CHROMIUM = "/usr/bin/chromium"
 
 
@@ -103,6 +105,28 @@ def test_it_is_live_and_says_so_when_it_is_not(browser: Browser, shown: Stage) -
     expect(page.locator("#live")).to_contain_text("no answer", timeout=PATIENCE_MS)
     page.context.set_offline(False)
     expect(page.locator("#live")).to_have_text("live", timeout=PATIENCE_MS)
+    page.context.close()
+
+
+def test_other_hosts_snapshots_and_what_others_changed(browser: Browser, shown: Stage) -> None:
+    blue = "e" * 64
+    options = {"type": "overlay", "name": "blue", "peers": "192.0.2.2,192.0.2.3"}
+    status, answer = shown.engine.create_network(blue, subnet="10.8.0", **options)
+    assert status == 200, answer
+    snapshot = [str(PYVOL), "snapshot", "create", "notes@noon", "--state-dir", str(shown.pyvol.state_dir)]
+    subprocess.run(snapshot, check=True, timeout=60)
+    subprocess.run(["ip", "link", "set", f"pn-{NETWORK_ID[:8]}", "down"], check=True, timeout=60)
+    page = opened(browser, shown)
+    expect(page.locator("#hosts tbody tr")).to_have_count(2, timeout=PATIENCE_MS)
+    [own, peer] = rows(page, "hosts")
+    assert "this host" in own
+    assert "192.0.2.3" in peer
+    assert blue[:12] in peer
+    expect(page.locator("#snapshots")).to_contain_text("notes@noon", timeout=PATIENCE_MS)
+    for kind in ("drift-seen", "drift-repaired"):
+        expect(page.locator("#events")).to_contain_text(kind, timeout=PATIENCE_MS)
+    shown.engine.ok("DeleteNetwork", NetworkID=blue)
+    expect(page.locator("#hosts tbody tr")).to_have_count(1, timeout=PATIENCE_MS)
     page.context.close()
 
 
