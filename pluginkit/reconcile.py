@@ -19,6 +19,8 @@ from pluginkit.log import failure
 from pluginkit.store import Kind, Row, Store
 
 R = TypeVar("R")
+# Kind and ID of a record that has no parent.
+_Root = tuple[str, str]
 # What is entered around long work: there the caller may give up its locks.
 Aside = Callable[[], AbstractContextManager[None]]
 # Told of a move that was committed: kind of record, its ID, its parent's, before, after; None: there is none.
@@ -134,10 +136,8 @@ class Reconciler:
         kernels: Mapping[type[Any], Kernel],
         moved: Moved = untold,
     ) -> None:
-        self._store = store
-        self._kinds = tuple(kinds)
-        self._kernels = kernels
-        self._moved = moved
+        self._store, self._kinds = store, tuple(kinds)
+        self._kernels, self._moved = kernels, moved
 
     def transition(
         self, planned: Planned[R], record_id: str, new: R | None, parent: str = "", aside: Aside = nullcontext
@@ -190,11 +190,13 @@ class Reconciler:
         # Before anything is made: what nobody wants may hold what somebody needs.
         swept = self._swept(cases, turns, failures)
         # As it was a moment ago; each is looked at again in its turn. Those that end go first, for the same reason.
+        families: dict[_Root, list[_Case[Any]]] = {}
+        for case in cases:
+            families.setdefault(_root(case), []).append(case)
         ending = dict.fromkeys(_root(case) for case in reversed(cases) if case.ends)
-        undone = sum(self._settle_family(*root, turns, failures, ending=True) for root in ending)
+        undone = sum(self._settle_family(root, families[root], turns, failures, ending=True) for root in ending)
         self._foresee(cases)
-        for root in dict.fromkeys(map(_root, cases)):
-            undone += self._settle_family(*root, turns, failures, ending=False)
+        undone += sum(self._settle_family(*family, turns, failures, ending=False) for family in families.items())
         return Outcome(undone, swept, tuple(failures))
 
     def _foresee(self, cases: Sequence[_Case[Any]]) -> None:
@@ -219,15 +221,16 @@ class Reconciler:
         return 0
 
     def _settle_family(
-        self, kind: str, record_id: str, turns: Turns, failures: list[Exception], *, ending: bool
+        self, root: _Root, known: Sequence[_Case[Any]], turns: Turns, failures: list[Exception], *, ending: bool
     ) -> int:
         """What ends of the record and its children has, or what does not is settled and in the kernel.
 
-        Return how many of them had an unfinished move.
+        known: what they wanted a moment ago. Return how many of them had an unfinished move.
         """
         undone = 0
-        with _collecting(failures), turns.one(kind, record_id) as leave:
-            cases = [case for case in self._family(kind, record_id) if case.ends == ending]
+        with _collecting(failures), turns.one(*root) as leave:
+            # Without turns nobody moves them meanwhile, and there may be thousands.
+            cases = [case for case in (known if turns is _ALONE else self._family(*root)) if case.ends == ending]
             # Children first: what hangs on a parent that ends must be gone before it.
             for case in reversed(cases) if ending else cases:
                 if case.row.id not in leave:
@@ -283,7 +286,7 @@ class Reconciler:
         parent_record = (parent.current or parent.next) if parent else None
         current = planned.plan(row.current, parent_record) if row.current is not None else ()
         following = planned.plan(row.next, parent_record) if row.next is not None else ()
-        return _Case(planned, row, current, following, ends=any(_is_ending(one) for one in (row, parent) if one))
+        return _Case(planned, row, current, following, ends=any(one.is_ending for one in (row, parent) if one))
 
     def _settle(self, case: _Case[Any]) -> None:
         """An interrupted move is over: a deletion forward, anything else back.
@@ -369,8 +372,8 @@ class Reconciler:
         return self._kernels[type(resource)]
 
 
-def _root(case: _Case[Any]) -> tuple[str, str]:
-    """Return kind and ID of the record that has no parent: of this one or of its parent."""
+def _root(case: _Case[Any]) -> _Root:
+    """Return what names the record if it has no parent, or its parent."""
     planned, row = case.planned, case.row
     return (planned.parent.name, row.parent) if planned.parent is not None else (planned.kind.name, row.id)
 
@@ -379,10 +382,6 @@ def _unknown(existing: Iterable[tuple[Kernel, Resource]], cases: Iterable[_Case[
     """Return what exists and no record speaks of, settled or not."""
     known = {want.key for case in cases for want in (*case.current, *case.following)}
     return [(kernel, have) for kernel, have in existing if have.key not in known]
-
-
-def _is_ending(row: Row[Any]) -> bool:
-    return row.pending and (row.current is None or row.next is None)
 
 
 def _without(resources: Sequence[Resource], others: Sequence[Resource]) -> list[Resource]:

@@ -57,6 +57,11 @@ class Row(Generic[R]):
     next: R | None
     pending: bool
 
+    @property
+    def is_ending(self) -> bool:
+        """Whether its creation or deletion is under way."""
+        return self.pending and (self.current is None or self.next is None)
+
 
 def create_tables(connection: sqlite3.Connection) -> None:
     """The database has the tables of schema 1."""
@@ -176,6 +181,10 @@ class Store:
                     self._known[kind.name] = known
         return list(known)
 
+    def parents(self, kind: Kind[Any]) -> set[str]:
+        """Return whose children there are among the rows of `kind`; none of them is read."""
+        return {bytes(parent).decode() for [parent] in self._fetch("DISTINCT CAST(parent AS BLOB)", kind, "", ())}
+
     def find(self, kind: Kind[R], parent: str | None, field: str, value: str) -> list[Row[R]]:
         """Return the rows whose committed record has the text `value` in `field`, by id. parent: None for any.
 
@@ -221,15 +230,17 @@ class Store:
     def _select(self, kind: Kind[R], condition: str, values: tuple[str, ...]) -> list[Row[R]]:
         # As bytes, because SQLite checks neither that a column holds text nor that text is UTF-8.
         columns = ", ".join(f"CAST({name} AS BLOB)" for name in ("id", "parent", "current", "next"))
+        return [self._row(kind, *found) for found in self._fetch(columns, kind, condition, values)]
+
+    def _fetch(self, columns: str, kind: Kind[Any], condition: str, values: tuple[str, ...]) -> list[tuple[Any, ...]]:
         query = f"SELECT {columns} FROM record WHERE kind = ? {condition}"  # noqa: S608 - constants
         with self._lock:
             try:
-                found = self._connection.execute(query, (kind.name, *values)).fetchall()
+                return self._connection.execute(query, (kind.name, *values)).fetchall()
             except (sqlite3.OperationalError, sqlite3.ProgrammingError) as exc:
                 raise Unavailable(f"cannot read {self._path}: {exc}") from exc
             except sqlite3.Error as exc:
                 raise StateError(f"cannot read the state file {self._path}: {exc}; restore a backup") from exc
-        return [self._row(kind, *values) for values in found]
 
     def _row(
         self, kind: Kind[R], row_id: bytes, parent: bytes, current: bytes | None, following: bytes | None

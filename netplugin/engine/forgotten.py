@@ -117,7 +117,7 @@ class Forgotten:
     def _look(self) -> _Look:
         # First the records: what is made while engines are asked is none of this look's concern.
         ours = {row.id for row in self._store.rows(NETWORKS) if not row.pending}
-        busy = {row.parent for row in self._store.rows(ENDPOINTS)}
+        busy = self._store.parents(ENDPOINTS)
         engines = [api.ask(path) for path in self._paths if path.exists()]
         known = {network_id: engine.id for engine in engines for network_id in engine.networks}
         return _Look(frozenset(engine.id for engine in engines), known, frozenset(ours), frozenset(ours - busy))

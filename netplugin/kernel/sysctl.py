@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -9,7 +10,8 @@ from pathlib import Path
 from netplugin.resources import Sysctl
 from pluginkit.errors import KernelError
 
-_ROOT = Path("/proc/sys")
+_ROOT = "/proc/sys/"
+_BYTES = 4096
 _OF_PORT = re.compile(r"/pn[viox]")
 
 
@@ -21,10 +23,9 @@ class Sysctls:
 
     def ensure(self, want: Sysctl) -> None:
         """The value is as wanted, or the file is missing and that was allowed."""
-        path = _ROOT / want.path
         try:
-            if path.read_text(encoding="ascii").strip() != want.value:
-                path.write_text(want.value, encoding="ascii")
+            if _read(want.path) != want.value:
+                Path(_ROOT, want.path).write_text(want.value, encoding="ascii")
         except FileNotFoundError as exc:
             if not want.optional:
                 raise KernelError("set", want.path, exc.errno or 0, "does the kernel have IPv6?") from exc
@@ -40,7 +41,7 @@ class Sysctls:
         """
         for path, value in list(self._wanted.items()):
             try:
-                if (_ROOT / path).read_text(encoding="ascii").strip() != value:
+                if _read(path) != value:
                     return path
             except OSError:
                 # It went with its interface, which is missed as such.
@@ -57,3 +58,12 @@ class Sysctls:
     def owned(self) -> Iterable[Sysctl]:
         """Return nothing: a value carries no name."""
         return ()
+
+
+def _read(path: str) -> str:
+    """Return the value. There are thousands, each read every few seconds, so without a file object around it."""
+    file = os.open(_ROOT + path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return os.read(file, _BYTES).decode("ascii").strip()
+    finally:
+        os.close(file)

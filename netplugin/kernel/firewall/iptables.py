@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Callable, Iterable
+from collections.abc import Set as AbstractSet
 
 from netplugin.kernel.firewall.activity import Activity
 from netplugin.kernel.firewall.batch import Batch, Place, Rules, is_first
@@ -25,6 +26,29 @@ _FORWARD = ("filter", "FORWARD")
 _NOBODY = "nobody"
 
 
+class _Look:
+    """What the kernel has, sorted. shared: the chains of ours that are no network's or endpoint's."""
+
+    def __init__(self, rules: Rules) -> None:
+        self.rules = rules
+        self.shared: list[Place] = []
+        self._of: dict[str, list[Place]] = {}
+        for place in rules:
+            if match := _OWNED.fullmatch(place[1]):
+                self._of.setdefault(match[2], []).append(place)
+            elif place[1].startswith("PYNET-"):
+                self.shared.append(place)
+
+    @property
+    def owners(self) -> AbstractSet[str]:
+        """Whoever has chains."""
+        return self._of.keys()
+
+    def of(self, owner: str) -> list[Place]:
+        """Return table and name of each chain that belongs to a network or an endpoint."""
+        return self._of.get(owner, [])
+
+
 class Iptables:
     """The rules of one family in this network namespace. The base exists while there is a ruleset."""
 
@@ -33,7 +57,7 @@ class Iptables:
         self._base = base
         self._activity = activity
         self._turn = threading.Lock()
-        self._remembered: Rules | None = None
+        self._remembered: _Look | None = None
 
     def ensure(self, want: Ruleset) -> None:
         """The chains of the ruleset, and no others of its owner, hold its rules and are reached; so is the base."""
@@ -46,10 +70,8 @@ class Iptables:
     def owned(self) -> Iterable[Ruleset]:
         """Return an empty ruleset for each owner of chains, after a fresh look at what the kernel has."""
         with self._turn:
-            self._remembered = self._read()
-            owners = {match[2] for _, name in self._remembered if (match := _OWNED.fullmatch(name))}
-            if not owners and any(name.startswith("PYNET-") for _, name in self._remembered):
-                owners = {_NOBODY}
+            self._remembered = look = self._read()
+            owners = look.owners or ({_NOBODY} if look.shared else ())
         return [Ruleset(self._family, owner, ()) for owner in sorted(owners)]
 
     def is_damaged(self) -> bool:
@@ -58,46 +80,50 @@ class Iptables:
         Raises: CommandError: it could not be read.
         """
         with self._turn:
-            if not any(_OWNED.fullmatch(name) for _, name in self._remembered or ()):
+            if self._remembered is None or not self._remembered.owners:
                 return False
             jumps = [jump for jump in self._base.jumps if jump.parent == _FORWARD[1]]
             return not all(is_first(jump.rule, self._read_forward(jump.table)) for jump in jumps)
 
-    def _converge(self, change: Callable[[Rules], Batch]) -> None:
+    def _converge(self, change: Callable[[_Look], Batch | None]) -> None:
         with self._turn:
             fresh = self._remembered is None
-            have = self._read() if self._remembered is None else self._remembered
+            look = self._remembered if self._remembered is not None else self._read()
+            self._remembered = look
             try:
-                batch = change(have)
-                if batch.text() and not fresh:
+                batch = change(look)
+                if batch is not None and not fresh:
                     # Where ours stand among the rules of others, who tell nobody, is looked at anew each time.
-                    batch = change({**have, _FORWARD: self._read_forward(_FORWARD[0])})
+                    batch = change(_Look({**look.rules, _FORWARD: self._read_forward(_FORWARD[0])}))
                 self._apply(batch)
             except CommandError:
                 self._remembered = None
                 if fresh:
                     raise
-                self._apply(change(self._read()))
+                self._remembered = look = self._read()
+                self._apply(change(look))
 
-    def _apply(self, batch: Batch) -> None:
-        text = batch.text()
-        if text:
+    def _apply(self, batch: Batch | None) -> None:
+        text = batch.text() if batch is not None else ""
+        if batch is not None and text:
             program = f"{_PROGRAM[self._family]}-restore"
             argv = [program, "--noflush", "--wait", str(_LOCK_WAIT_S)]
             run(argv, stdin=text, timeout_s=_LOCK_WAIT_S + 5, started=self._activity.mark)
-        self._remembered = batch.after
+            self._remembered = _Look(batch.after)
 
-    def _to_ensure(self, want: Ruleset, have: Rules) -> Batch:
-        batch = Batch(have)
+    def _to_ensure(self, want: Ruleset, look: _Look) -> Batch | None:
+        """Return the change, None if there is none."""
+        have = look.rules
         wanted = {(chain.jump.table, chain.name) for chain in want.chains}
-        stray = [place for place in _of(want.owner, have) if place not in wanted] + self._foreign_base(have)
+        stray = [place for place in look.of(want.owner) if place not in wanted] + self._foreign_base(look)
         in_place = all(
             have.get((chain.jump.table, chain.name)) == chain.rules
             and chain.jump.rule in have.get((chain.jump.table, chain.jump.parent), ())
             for chain in want.chains
         )
         if in_place and not stray and self._base_in_place(have):
-            return batch
+            return None
+        batch = Batch(have)
         for chain in self._base.chains:
             batch.declare(chain)
         batch.put_first(self._base.jumps)
@@ -106,23 +132,23 @@ class Iptables:
             batch.fill(own)
         return batch
 
-    def _to_remove(self, owner: str, have: Rules) -> Batch:
-        batch = Batch(have)
-        mine = _of(owner, have)
+    def _to_remove(self, owner: str, look: _Look) -> Batch | None:
+        """Return the change, None if there is none."""
+        mine = look.of(owner)
         if not mine and owner != _NOBODY:
-            return batch
+            return None
+        batch = Batch(look.rules)
         _drop(mine, batch)
-        if any(_OWNED.fullmatch(name) for _, name in batch.after):
+        if look.owners - {owner}:
             batch.put_first(self._base.jumps)
         else:
             _drop([place for place in batch.after if place[1].startswith("PYNET-")], batch)
         return batch
 
-    def _foreign_base(self, have: Rules) -> list[tuple[str, str]]:
+    def _foreign_base(self, look: _Look) -> list[Place]:
         """Return the base chains of another backend or version, which nothing needs any more."""
         base = {(chain.table, chain.name) for chain in self._base.chains}
-        ours = [place for place in have if place[1].startswith("PYNET-") and place not in base]
-        return [place for place in ours if not _OWNED.fullmatch(place[1])]
+        return [place for place in look.shared if place not in base]
 
     def _base_in_place(self, have: Rules) -> bool:
         chains = all(
@@ -141,7 +167,7 @@ class Iptables:
                 _note(line.split(" ", 2)[2], known, (table, "FORWARD"))
         return tuple(known)
 
-    def _read(self) -> Rules:
+    def _read(self) -> _Look:
         rules: dict[tuple[str, str], list[str]] = {}
         table = ""
         for line in run([f"{_PROGRAM[self._family]}-save"], timeout_s=_LOCK_WAIT_S + 5).stdout.splitlines():
@@ -155,19 +181,13 @@ class Iptables:
                     rules[table, name].append(rule)
                 else:
                     _note(rule, rules[table, name], (table, name))
-        return {place: tuple(known) for place, known in rules.items()}
+        return _Look({place: tuple(known) for place, known in rules.items()})
 
 
 def _note(rule: str, known: list[str], place: Place) -> None:
     """Of others' chains only our jumps are known, and whether they stand first; of FORWARD, where it counts, all."""
     if place == _FORWARD or "-j PYNET-" in rule or len(known) < 2:
         known.append(rule)
-
-
-def _of(owner: str, rules: Rules) -> list[tuple[str, str]]:
-    """Return table and name of each chain that belongs to a network or an endpoint."""
-    end = f"-{owner}"
-    return [place for place in rules if place[1].endswith(end) and _OWNED.fullmatch(place[1])]
 
 
 def _drop(chains: Iterable[tuple[str, str]], batch: Batch) -> None:
