@@ -15,6 +15,7 @@ import signal
 import socket
 import struct
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,6 +41,8 @@ _THREADS = 64
 _GRACE_S = 20
 # Nobody who speaks this protocol pauses within a request; who does must not keep a thread for ever.
 _PAUSE_S = 10
+# Between two reconciles there is so many times as much time as the first one took.
+_PAUSES = 20
 # Source: malloc.h.
 _M_MMAP_THRESHOLD = -3
 
@@ -150,13 +153,17 @@ class _Application(BaseApplication):  # type: ignore[misc]
         return running.app
 
     def _reconcile_forever(self, reconcile: Callable[[], None]) -> None:
+        pause_s = self.service.reconcile_every_s
         while True:
-            self.wake.wait(self.service.reconcile_every_s)
+            self.wake.wait(pause_s)
             self.wake.clear()
+            began = time.monotonic()
             try:
                 reconcile()
             except Exception as exc:  # noqa: BLE001 - the next round tries again; the thread must live
                 failure(log, exc)
+            # It keeps requests waiting: where there is so much that it takes long, it comes less often.
+            pause_s = max(self.service.reconcile_every_s, _PAUSES * (time.monotonic() - began))
 
 
 class _Arbiter(Arbiter):  # type: ignore[misc]
