@@ -38,8 +38,7 @@ class Veths:
         if (link.up, link.mtu, link.master, link.alias) != (True, want.mtu, bridge, want.alias):
             self._netlink.links.set_up(link.index, want.name, want.mtu, want.alias, bridge)
         if (link.hairpin, link.isolated) != (want.hairpin, want.isolated):
-            with self._netlink.request("set the port flags of", want.name) as socket:
-                socket.brport("set", index=link.index, mode=int(want.hairpin), isolated=int(want.isolated))
+            self._netlink.links.set_port(link.index, want.name, hairpin=want.hairpin, isolated=want.isolated)
 
     def remove(self, want: Veth) -> None:
         """Neither end exists, in whatever namespace the other one was."""

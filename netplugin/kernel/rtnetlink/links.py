@@ -18,7 +18,7 @@ _KIND, _DATA, _SLAVE_KIND, _SLAVE_DATA = 1, 2, 4, 5
 _VETH_PEER = 1
 _HAIRPIN, _ISOLATED = 4, 33
 _IFA_ADDRESS, _IFA_LOCAL = 1, 2
-_IFF_UP, _SKIP_STATS = 1, 8
+_IFF_UP, _SKIP_STATS, _AF_BRIDGE, _PROTINFO = 1, 8, 7, 12
 _LONGEST_NAME = 15
 
 
@@ -92,6 +92,12 @@ class LinkTable:
         body += _number(_MASTER, master) if master else b""
         body += _mac(mac) if mac else b""
         self._asking.change(_SETLINK, 0, body, "set up", name)
+
+    def set_port(self, index: int, name: str, *, hairpin: bool, isolated: bool) -> None:
+        """The link of that index, a port of a bridge, is so. `name` is for errors. Raises: KernelError."""
+        flags = attribute(_HAIRPIN, bytes([hairpin])) + attribute(_ISOLATED, bytes([isolated]))
+        body = _IFINFOMSG.pack(_AF_BRIDGE, 0, index, 0, 0) + attribute(_PROTINFO | NESTED, flags)
+        self._asking.change(_SETLINK, 0, body, "set the port flags of", name)
 
     def addresses(self, name: str, index: int) -> set[IPv4Interface | IPv6Interface]:
         """Return the addresses of the link of that index; `name` is for errors. Raises: KernelError."""
