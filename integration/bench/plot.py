@@ -41,13 +41,14 @@ def picture(samples: dict[str, dict[str, list[float]]]) -> bytes:
         logarithmic=True,
         legend_at_bottom=True,
         print_values=True,
-        formatter=lambda value: f"x{value:.2f}",
+        show_x_labels=False,
+        formatter=lambda value: f"x{value:.2g}",
         height=_BAR_HEIGHT * bars + _MARGIN_HEIGHT,
         style=Style(font_family="sans-serif", value_font_size=11, label_font_size=11),
     )
     # The first one is drawn lowest.
     chart.x_labels = list(reversed(medians))
-    for variant in reversed(variants):
+    for variant in variants:
         chart.add(variant, [_ratio(found, variant) for found in reversed(medians.values())])
     return _SCRIPT.sub(b"", chart.render())
 
