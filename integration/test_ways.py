@@ -17,6 +17,23 @@ def ways(host: Host) -> tuple[int, dict[str, str]]:
     return done.returncode, {peer: state for peer, port, state in lines if port == str(PORT)}
 
 
+def test_a_hop_that_loses_large_packets_is_told(hosts: tuple[Host, ...]) -> None:
+    here, there = hosts[:2]
+    chain = f"chain c {{ type filter hook input priority 0; udp dport {PORT} meta length > 1300 drop; }}"
+    there.run("nft", f"table inet narrow {{ {chain}; }}")
+    create(hosts[:2], "blue", 61)
+    wait_for("it is known to be narrow", lambda: ways(here) == (1, {there.address: "narrow"}), 15)
+    told = f"large packets to {there.address} by UDP port {PORT} get lost on the way, small ones arrive"
+    assert "its ICMP is lost: let that through" in doctor(here)[told]
+    # The other way round they arrive.
+    wait_for("that is known, too", lambda: ways(there) == (0, {here.address: "good"}), 15)
+    there.run("nft", "delete table inet narrow")
+    wait_for("they arrive", lambda: ways(here) == (0, {there.address: "good"}), 25)
+    for host in (here, there):
+        host.docker("network", "rm", "blue")
+    wait_for("no way is looked at any more", lambda: ways(here) == (0, {}), 10)
+
+
 def test_a_port_that_a_firewall_blocks_is_told_by_name(hosts: tuple[Host, ...]) -> None:
     here, there = hosts[:2]
     assert ways(here) == (0, {})

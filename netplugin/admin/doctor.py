@@ -83,6 +83,10 @@ def _ways(sight: Sight) -> Iterator[Finding]:
             what = f"packets to {way.Peer} have wrong checksums if the network card computes them"
             cure = "pynet has switched that off on its VXLAN devices, which costs time; a newer driver may help"
             yield Finding("note", what, cure)
+        elif way.State == "narrow":
+            what = f"large packets to {way.Peer} by {by} get lost on the way, small ones arrive"
+            cure = "a hop takes less than this host's route says, and its ICMP is lost: let that through; or create the"
+            yield Finding("warning", what, f"{cure} overlays again with a smaller -o com.docker.network.driver.mtu")
 
 
 def _alone(sight: Sight) -> Iterator[Finding]:

@@ -121,7 +121,7 @@ def ways(
     ] = Path("/var/lib/pynet"),
     json: Json = False,
 ) -> None:
-    """List how overlays' packets get to each peer, as the pynet here last tried; end with 1 if one does not answer."""
+    """List how overlays' packets get to each peer, as the pynet here last tried; end with 1 if one is bad."""
     from netplugin.admin.wire import WaysAnswer
     from pluginkit import admin
 
@@ -131,7 +131,7 @@ def ways(
     typer.echo(as_json(answer) if json else table)
     if answer.InSoftware and not json:
         typer.echo("checksums are computed in software")
-    if any(way.State == "silent" for way in answer.Ways):
+    if any(way.State in ("silent", "narrow") for way in answer.Ways):
         raise typer.Exit(1)
 
 

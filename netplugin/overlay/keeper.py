@@ -22,6 +22,7 @@ _TICK_S, _EVERY_S, _AGAIN_S = 2.0, 60.0, 15.0
 _WORDS: dict[State, str] = {
     "good": "peer %s is reached by UDP port %d, its checksums are right",
     "checksums": "packets to %s by UDP port %d have wrong checksums if the network card computes them",
+    "narrow": "large packets to %s by UDP port %d get lost on the way; small ones arrive",
     "silent": "peer %s does not answer on UDP port %d; does pynet run there, and do firewalls let that through?",
 }
 
@@ -48,7 +49,7 @@ class WayKeeper:
         self.in_software = False
 
     def run(self) -> None:
-        """Returns once it is closed. Ways are tried when peers come or go, each minute, and sooner if one is silent."""
+        """Returns once it is closed. Ways are tried when peers come or go, each minute, and sooner if one is bad."""
         while not self._closed.wait(_TICK_S):
             try:
                 self.look()
@@ -71,8 +72,8 @@ class WayKeeper:
             return
         known = {(way.peer, way.port): way.state for way in self.ways}
         self.ways = tuple(self._prober.probe())
-        is_silent = any(way.state == "silent" for way in self.ways)
-        self._due = time.monotonic() + (_AGAIN_S if is_silent else _EVERY_S)
+        is_bad = any(way.state in ("silent", "narrow") for way in self.ways)
+        self._due = time.monotonic() + (_AGAIN_S if is_bad else _EVERY_S)
         for way in self.ways:
             if known.get((way.peer, way.port)) != way.state:
                 level = logging.INFO if way.state == "good" else logging.WARNING
@@ -90,13 +91,16 @@ def underlays(store: Store) -> set[Underlay]:
     """Return where this host's overlays have their peers."""
     local: dict[tuple[int, int], str] = {}
     peers: dict[tuple[int, int], set[str]] = {}
+    mtu: dict[tuple[int, int], int] = {}
     for row in store.rows(NETWORKS):
-        overlay = row.current.overlay if row.current is not None and not is_alone(row.current) else None
+        network = row.current
         # What WireGuard carries comes whole, or not at all.
-        if overlay is None or (row.current is not None and row.current.options.encrypted):
+        if network is None or network.overlay is None or is_alone(network) or network.options.encrypted:
             continue
+        overlay = network.overlay
         place = overlay.port, ip_address(overlay.vtep).version
         local.setdefault(place, overlay.vtep)
+        mtu[place] = max(network.mtu, mtu.get(place, 0))
         hosts = (host.current.vtep for host in store.rows(REMOTE_HOSTS, parent=row.id) if host.current is not None)
         peers.setdefault(place, set()).update(overlay.peers, hosts)
-    return {Underlay(port, local[port, version], frozenset(found)) for (port, version), found in peers.items()}
+    return {Underlay(place[0], local[place], frozenset(found), mtu[place]) for place, found in peers.items()}

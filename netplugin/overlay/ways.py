@@ -1,7 +1,8 @@
 """What hosts send each other to see whether their overlays' way carries packets whole: frames and verdicts. Pure.
 
 A question and an answer are UDP datagrams in Ethernet frames, in VXLAN packets of a VNI of their own. A question is
-asked twice: once with its checksum left to the device, as containers' packets are, and once with the checksum in it.
+asked three times: with its checksum left to the device, as containers' packets are; with the checksum in it; and as
+large as the packets of containers get.
 Source: RFC 768, 1071, 7348; linux/virtio_net.h.
 """
 
@@ -16,8 +17,8 @@ from typing import Literal
 
 # Below those that are made of names, and no network's.
 VNI = 0x4FFFFF
-State = Literal["good", "checksums", "silent"]
-Mode = Literal["device", "ready"]
+State = Literal["good", "checksums", "narrow", "silent"]
+Mode = Literal["device", "ready", "large"]
 
 _MAGIC = b"pynet-way-1"
 _ASK, _ANSWER = 0, 1
@@ -34,11 +35,15 @@ _NEEDS_CHECKSUM, _IS_CHECKED = 1, 2
 
 @dataclass(frozen=True)
 class Underlay:
-    """Where this host's overlays of one UDP port and family have their peers. local: its own address there."""
+    """Where this host's overlays of one UDP port and family have their peers.
+
+    local: its own address there. mtu: of the network that has the largest packets.
+    """
 
     port: int
     local: str
     peers: frozenset[str]
+    mtu: int
 
     @property
     def link(self) -> str:
@@ -48,7 +53,10 @@ class Underlay:
 
 @dataclass(frozen=True)
 class Way:
-    """How it is to a peer. good: whole; checksums: only if no device computes them; silent: nothing comes back."""
+    """How it is to a peer.
+
+    good: whole; checksums: only if no device computes them; narrow: small packets only; silent: nothing comes back.
+    """
 
     peer: str
     port: int
@@ -71,10 +79,14 @@ def address_of(vtep: str) -> str:
     return ":".join(f"{octet:02x}" for octet in (0x02, *digest[:5]))
 
 
-def pack(message: Message, peer: str, mode: Mode) -> bytes:
-    """Return the frame as a packet socket with PACKET_VNET_HDR takes it. mode: who computes the checksum."""
+def pack(message: Message, peer: str, mode: Mode, mtu: int = 0) -> bytes:
+    """Return the frame as a packet socket with PACKET_VNET_HDR takes it.
+
+    mode: "device" computes the checksum, else it is there; "large": the IP packet has `mtu` bytes.
+    """
     kind = _ANSWER if message.is_answer else _ASK
     body = _BODY.pack(_MAGIC, kind, message.whole, message.nonce, message.sender.encode())
+    body += bytes(max(0, mtu - 20 - 8 - len(body))) if mode == "large" else b""
     length = 8 + len(body)
     pseudo = _SOURCE + _DESTINATION + struct.pack("!BBH", 0, 17, length)
     udp = struct.pack("!HHHH", _PORT, _PORT, length, 0) + body
@@ -90,12 +102,14 @@ def pack(message: Message, peer: str, mode: Mode) -> bytes:
 
 def unpack(received: bytes) -> tuple[Message, bool] | None:
     """Return a message that came from a packet socket, and whether its checksum is right; None for anything else."""
-    end = _VNET.size + _HEADERS + 8 + _BODY.size
-    if len(received) < end or received[_VNET.size + 12 : _VNET.size + 14] != b"\x08\x00":
+    start = _VNET.size + _HEADERS
+    if len(received) < start + 8 + _BODY.size or received[_VNET.size + 12 : _VNET.size + 14] != b"\x08\x00":
         return None
     flags = received[0]
-    udp = received[_VNET.size + _HEADERS : end]
-    magic, kind, whole, nonce, name = _BODY.unpack(udp[8:])
+    udp = received[start : start + int.from_bytes(received[start + 4 : start + 6], "big")]
+    if len(udp) < 8 + _BODY.size:
+        return None
+    magic, kind, whole, nonce, name = _BODY.unpack_from(udp, 8)
     if magic != _MAGIC or kind not in (_ASK, _ANSWER):
         return None
     pseudo = _SOURCE + _DESTINATION + struct.pack("!BBH", 0, 17, len(udp))
@@ -108,7 +122,7 @@ def unpack(received: bytes) -> tuple[Message, bool] | None:
 def verdict(whole: Container[Mode]) -> State:
     """Return how a way is. whole: the questions that were answered as having come whole."""
     if "device" in whole:
-        return "good"
+        return "good" if "large" in whole else "narrow"
     return "checksums" if "ready" in whole else "silent"
 
 

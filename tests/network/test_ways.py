@@ -29,7 +29,8 @@ from tests.network.samples import NETWORK_ID, network
 from tests.network.sandboxes import BRIDGE, Sandbox, command, enter
 
 OWN, PEER, PORT = "10.90.0.11", "10.90.0.12", 14789
-HERE, THERE = Underlay(PORT, OWN, frozenset({PEER})), Underlay(PORT, PEER, frozenset({OWN}))
+MTU = 1450
+HERE, THERE = Underlay(PORT, OWN, frozenset({PEER}), MTU), Underlay(PORT, PEER, frozenset({OWN}), MTU)
 
 
 class Peer(Sandbox):
@@ -160,9 +161,19 @@ def test_a_port_that_is_blocked_and_then_is_not(peer, prober):
         assert prober.probe() == [Way(PEER, PORT, "good")]
 
 
+def test_a_hop_that_takes_small_packets_only(peer, prober):
+    with wired(peer):
+        peer.serve(THERE)
+        prober.serve([HERE])
+        rules = f"chain c {{ type filter hook input priority 0; udp dport {PORT} meta length > 1499 drop; }}"
+        peer.run("nft", f"table inet f {{ {rules}; }}")
+        assert prober.probe() == [Way(PEER, PORT, "narrow")]
+        assert peer.probe() == [Way(OWN, PORT, "good")]
+
+
 def test_who_is_no_peer_is_not_answered(peer, prober):
     with wired(peer):
-        peer.serve(Underlay(PORT, PEER, frozenset({"10.90.0.99"})))
+        peer.serve(Underlay(PORT, PEER, frozenset({"10.90.0.99"}), MTU))
         prober.serve([HERE])
         assert prober.probe() == [Way(PEER, PORT, "silent")]
         peer.serve(THERE)
@@ -190,7 +201,7 @@ def store(state_dir):
     """The records of a host with one overlay, whose peer is the other host."""
     with closing(open_store(state_dir)) as store:
         overlay = Overlay(7, PORT, OWN, (PEER,))
-        store.intend(NETWORKS, NETWORK_ID, "", replace(network(), overlay=overlay))
+        store.intend(NETWORKS, NETWORK_ID, "", replace(network(), overlay=overlay, mtu=MTU))
         store.commit(NETWORKS, NETWORK_ID)
         yield store
 
@@ -239,11 +250,15 @@ def test_underlays_are_those_of_the_records(store):
     assert underlays(store) == {HERE}
     store.intend(REMOTE_HOSTS, f"{NETWORK_ID}/x", NETWORK_ID, RemoteHost("10.90.0.13"))
     store.commit(REMOTE_HOSTS, f"{NETWORK_ID}/x")
-    six = replace(network(), id="f" * 64, overlay=Overlay(8, PORT, "fd90::11", ()))
+    six = replace(network(), id="f" * 64, overlay=Overlay(8, PORT, "fd90::11", ()), mtu=1430)
     store.intend(NETWORKS, six.id, "", six)
     store.commit(NETWORKS, six.id)
-    others = Underlay(PORT, "fd90::11", frozenset())
-    assert underlays(store) == {Underlay(PORT, OWN, frozenset({PEER, "10.90.0.13"})), others}
+    others = Underlay(PORT, "fd90::11", frozenset(), 1430)
+    assert underlays(store) == {Underlay(PORT, OWN, frozenset({PEER, "10.90.0.13"}), MTU), others}
+    larger = replace(six, id="e" * 64, mtu=8930)
+    store.intend(NETWORKS, larger.id, "", larger)
+    store.commit(NETWORKS, larger.id)
+    assert replace(others, mtu=8930) in underlays(store)
     assert (HERE.link, others.link) == ("pnt14789-4", "pnt14789-6")
 
 
@@ -266,6 +281,9 @@ def test_frames_of_any_kind_are_no_messages(frame):
 @given(st.binary(min_size=8, max_size=8), st.sampled_from([OWN, "fd90::11"]), st.booleans(), st.booleans())
 def test_what_is_packed_is_unpacked_and_damage_is_seen(nonce, sender, is_answer, whole):
     message = Message(is_answer, nonce, sender, whole)
+    large = pack(message, PEER, "large", MTU)
+    assert (unpack(large), len(large) - 10 - 14) == ((message, True), MTU)
+    assert unpack(large[:-1]) is None or unpack(large[:-1]) == (message, False)
     frame = pack(message, PEER, "ready")
     assert unpack(frame) == (message, True)
     damaged = frame[:-1] + bytes((frame[-1] ^ 1,))
@@ -277,6 +295,5 @@ def test_what_is_packed_is_unpacked_and_damage_is_seen(nonce, sender, is_answer,
 
 
 def test_verdicts():
-    assert [verdict(whole) for whole in ({"device", "ready"}, {"device"}, {"ready"}, set())] == [
-        *("good", "good", "checksums", "silent"),
-    ]
+    whole = ({"device", "ready", "large"}, {"device", "large"}, {"device", "ready"}, {"ready", "large"}, {"ready"}, ())
+    assert [verdict(one) for one in whole] == ["good", "good", "narrow", "checksums", "checksums", "silent"]

@@ -32,10 +32,13 @@ NAME = re.compile(r"pnt\d{1,5}-[46]")
 _NTF_SELF, _NUD_PERMANENT = 0x02, 0x80
 _SOL_PACKET, _PACKET_VNET_HDR, _PACKET_OUTGOING = 263, 15, 4
 _ETH_P_IP = 0x0800
+_LARGEST = 65536
 _TRIES, _PATIENCE_S = 3, 0.5
 # Whoever asks more often, or forges such questions, is not answered.
 _ANSWERS_PER_S = 200
-_MODES: tuple[Mode, ...] = ("device", "ready")
+_MODES: tuple[Mode, ...] = ("device", "ready", "large")
+# Outer packets are not fragmented, as those of networks are not. Source: linux/if_link.h, VXLAN_DF_SET.
+_DF_SET = 1
 
 
 class Prober:
@@ -81,7 +84,7 @@ class Prober:
                 one, (_, peer, mode) = wanted[key], key
                 nonce = secrets.token_bytes(8)
                 self._asked[nonce] = key
-                self._send(served[one], pack(Message(False, nonce, one.local, False), peer, mode))
+                self._send(served[one], pack(Message(False, nonce, one.local, False), peer, mode, one.mtu))
             if not missing:
                 break
             self._wait_for(missing)
@@ -111,7 +114,15 @@ class Prober:
         local = {"vxlan_local" if ip_address(one.local).version == 4 else "vxlan_local6": one.local}
         with self._netlink.request("create", one.link) as netlink:
             netlink.link(
-                "add", ifname=one.link, kind="vxlan", vxlan_id=VNI, vxlan_port=one.port, vxlan_learning=0, **local
+                "add",
+                ifname=one.link,
+                kind="vxlan",
+                mtu=one.mtu,
+                vxlan_id=VNI,
+                vxlan_port=one.port,
+                vxlan_learning=0,
+                vxlan_df=_DF_SET,
+                **local,
             )
         link = self._netlink.link(one.link)
         if link is None:
@@ -154,7 +165,7 @@ class Prober:
 
     def _receive(self, opened: object, one: Underlay) -> None:
         assert isinstance(opened, socket.socket)
-        received, where = opened.recvfrom(2048)
+        received, where = opened.recvfrom(_LARGEST)
         found = unpack(received) if where[2] != _PACKET_OUTGOING else None
         if found is None:
             return
