@@ -35,10 +35,14 @@ def hosts() -> Iterator[dict[str, Host]]:
 
 
 @pytest.fixture(params=[DOCKER, PYRUN])
-def client(request: pytest.FixtureRequest, hosts: dict[str, Host]) -> Iterator[DockerClient]:
+def url(request: pytest.FixtureRequest, hosts: dict[str, Host]) -> str:
+    return f"unix://{hosts[request.param].machine.path('/run/docker.sock')}"
+
+
+@pytest.fixture
+def client(url: str) -> Iterator[DockerClient]:
     """Whatever a test leaves is removed by the next line of its own tool."""
-    host = hosts[request.param]
-    with closing(docker.DockerClient(f"unix://{host.machine.path('/run/docker.sock')}", timeout=30)) as client:
+    with closing(docker.DockerClient(url, timeout=30)) as client:
         yield client
         for container in client.containers.list(all=True):
             container.remove(force=True, v=True)
@@ -69,6 +73,27 @@ def test_ping_version_info(client: DockerClient) -> None:
     info = client.info()
     assert (info["OSType"], info["Driver"], info["ContainersRunning"]) == ("linux", "overlay2", 0)
     assert client.df()["Images"]
+
+
+@pytest.mark.parametrize("version", [f"1.{minor}" for minor in range(41, 52)])
+def test_every_version_of_the_api(client: DockerClient, url: str, version: str) -> None:
+    with closing(docker.DockerClient(url, version=version, timeout=30)) as other:
+        assert other.api.api_version == version
+        volume = other.volumes.create("kept")
+        words = ["sh", "-c", "echo said | tee /data/file"]
+        container = other.containers.create(
+            "lab", words, name="one", network_mode="none", volumes={"kept": {"bind": "/data", "mode": "rw"}}
+        )
+        container.start()
+        assert container.wait(timeout=30)["StatusCode"] == 0
+        assert container.logs() == b"said\n"
+        assert [found.name for found in other.containers.list(all=True, filters={"status": "exited"})] == ["one"]
+        container.reload()
+        [mount] = container.attrs["Mounts"]
+        assert (mount["Name"], mount["Destination"]) == ("kept", "/data")
+        container.remove()
+        volume.remove()
+    assert client.containers.list(all=True) == []
 
 
 def test_events(client: DockerClient) -> None:
