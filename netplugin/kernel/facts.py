@@ -60,8 +60,11 @@ def _setting(path: Path) -> str:
 
 def _legacy_drops() -> Iterator[str]:
     """Yield the FORWARD chains of the legacy iptables that drop, where pynet uses the other one."""
-    if iptables_is_legacy():
-        return
+    try:
+        if iptables_is_legacy():
+            return
+    except CommandError:
+        return  # it does not work at all, which what pynet could not do tells
     for program, names in _LEGACY.items():
         if names.exists() and "filter" in names.read_text().split():
             try:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import ctypes
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,8 @@ from tests.network.conftest import network_namespace
 from tests.network.engine import Engine
 from tests.network.samples import NETWORK_ID
 from tests.network.sandboxes import LIBC, command
-from tests.serving import Serving
+from tests.network.test_ways import OWN, PEER, THERE, Peer, features, outer_alone, wired
+from tests.serving import Serving, until
 from tests.volume.conftest import mounts_apart
 
 PYNET = Path(sys.executable).with_name("pynet")
@@ -32,6 +34,7 @@ _ADJTIMEX = """
 int adjtimex(struct timex *told) { told->status = atoi(getenv("CLOCK_STATUS")); return told->status ? 5 : 0; }
 """
 _TIME_ERROR = 5
+SPOILT = "pynet has switched that off on its VXLAN devices, which costs time; a newer driver may help"
 
 
 @pytest.fixture(scope="module")
@@ -103,6 +106,35 @@ def test_a_switch_that_pynet_could_not_put_back(serving: Serving, engine: Engine
         assert Path("/proc/sys", switch).read_text() == "0\n"
     assert doctor(serving, "--fix") == {}
     assert Path("/proc/sys", switch).read_text() == "1\n"
+
+
+def test_a_change_that_was_cut_short(serving: Serving, engine: Engine) -> None:
+    engine.create_network()
+    program = str(Path(shutil.which("iptables-restore") or "").resolve())
+    command("mount", "--bind", "/bin/false", program)
+    try:
+        engine.error("DeleteNetwork", NetworkID=NETWORK_ID)
+        found = doctor(serving)
+        assert found[f"a change of network {NETWORK_ID} was cut short"].startswith("--fix finishes or undoes it")
+        assert any(what.startswith("not as recorded: ") for what in doctor(serving, "--fix"))
+    finally:
+        command("umount", program)
+    assert BRIDGE in command("nft", "list", "ruleset") + command("iptables-save")
+    assert doctor(serving, "--fix") == {}
+    assert BRIDGE not in command("nft", "list", "ruleset") + command("iptables-save") + command("ip", "link")
+
+
+def test_checksums_that_a_card_spoils(serving: Serving, engine: Engine) -> None:
+    with closing(Peer()) as peer, wired(peer, outer_alone):
+        peer.serve(THERE)
+        status, answer = engine.create_network(type="overlay", name="blue", peers=f"{OWN},{PEER}")
+        assert status == 200, answer
+        what = f"packets to {PEER} have wrong checksums if the network card computes them"
+        until(lambda: what in doctor(serving), "the way was tried")
+        assert doctor(serving) == {what: SPOILT}
+        assert "tx-checksum" not in features(f"pnx{NETWORK_ID[:8]}")
+        engine.ok("DeleteNetwork", NetworkID=NETWORK_ID)
+        until(lambda: doctor(serving) == {}, "the way is nobody's any more")
 
 
 def test_a_way_out_that_does_not_forward(serving: Serving, engine: Engine) -> None:
