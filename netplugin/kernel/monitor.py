@@ -106,7 +106,8 @@ class Monitor:
             alias = _text(attributes(body[16:]).get(_IFLA_IFALIAS, b""))
             gone = kind == _RTM_DELLINK or not flags & _IFF_UP
             if alias.startswith("pynet ") and gone and self._is_expected("link", alias):
-                return f"the link of {alias}"
+                what, _, record_id = alias.rpartition(" ")
+                return f"the link of {what} {record_id[:12]}"
         if kind == _RTM_DELADDR:
             parts = attributes(body[8:])
             packed = parts.get(_IFA_LOCAL) or parts.get(_IFA_ADDRESS, b"")
