@@ -100,6 +100,11 @@ def test_up_twice_down_and_up_again(empty: Host) -> None:
     wait_for("the user's container is back", lambda: host.sh("mine", "cat /data/file") == "kept")
     assert host.ask("http", host.address, 8080, "/") == "lab"
 
+    # The image of the tutorials, for which no registry is asked.
+    host.run("env", f"DOCKER_HOST={PYRUN}", str(SCRIPTS / "demo"), "image", "busybox")
+    assert host.docker("run", "--rm", "--network", "none", "busybox", "echo", "hello") == "hello"
+    host.docker("rmi", "busybox")
+
     host.remove_all()
     down(host, "--purge")
     assert programs(host) == {"python"}
