@@ -7,8 +7,7 @@ import re
 from collections.abc import Iterable
 
 from netplugin.kernel.netlink import Netlink
-from netplugin.kernel.rtnetlink.links import Link
-from netplugin.kernel.rtnetlink.neighbours import index_of
+from netplugin.kernel.rtnetlink.links import Link, index_of
 from netplugin.resources import Veth
 from pluginkit.errors import Conflict, Exhausted, KernelError, NotFound
 

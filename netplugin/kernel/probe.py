@@ -10,7 +10,7 @@ from typing import Literal
 from netplugin.kernel.netlink import Netlink
 from netplugin.kernel.overlay.tunnel import lack
 from netplugin.kernel.ports.held import PortHolder
-from netplugin.kernel.rtnetlink.neighbours import index_of
+from netplugin.kernel.rtnetlink.links import index_of
 from netplugin.machine import Way
 from netplugin.records import Protocol
 from netplugin.resources import Family

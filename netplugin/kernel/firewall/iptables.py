@@ -89,27 +89,28 @@ class Iptables:
         with self._turn:
             fresh = self._remembered is None
             look = self._remembered if self._remembered is not None else self._read()
-            self._remembered = look
             try:
                 batch = change(look)
                 if batch is not None and not fresh:
                     # Where ours stand among the rules of others, who tell nobody, is looked at anew each time.
-                    batch = change(_Look({**look.rules, _FORWARD: self._read_forward(_FORWARD[0])}))
-                self._apply(batch)
+                    look = _Look({**look.rules, _FORWARD: self._read_forward(_FORWARD[0])})
+                    batch = change(look)
+                self._apply(batch, look)
             except CommandError:
                 self._remembered = None
                 if fresh:
                     raise
-                self._remembered = look = self._read()
-                self._apply(change(look))
+                look = self._read()
+                self._apply(change(look), look)
 
-    def _apply(self, batch: Batch | None) -> None:
-        text = batch.text() if batch is not None else ""
-        if batch is not None and text:
+    def _apply(self, batch: Batch | None, look: _Look) -> None:
+        """The change of what was seen is made, and what there is now is remembered."""
+        if batch is not None and (text := batch.text()):
             program = f"{_PROGRAM[self._family]}-restore"
             argv = [program, "--noflush", "--wait", str(_LOCK_WAIT_S)]
             run(argv, stdin=text, timeout_s=_LOCK_WAIT_S + 5, started=self._activity.mark)
-            self._remembered = _Look(batch.after)
+            look = _Look(batch.after)
+        self._remembered = look
 
     def _to_ensure(self, want: Ruleset, look: _Look) -> Batch | None:
         """Return the change, None if there is none."""

@@ -9,6 +9,7 @@ from ipaddress import ip_address
 
 from netplugin.kernel.netlink import Netlink
 from netplugin.kernel.overlay.vxlan import NAME
+from netplugin.kernel.rtnetlink.links import index_of
 from netplugin.kernel.rtnetlink.neighbours import (
     AF_BRIDGE,
     APPEND,
@@ -20,7 +21,6 @@ from netplugin.kernel.rtnetlink.neighbours import (
     NUD_PERMANENT,
     REPLACE,
     TableEntry,
-    index_of,
 )
 from netplugin.resources import FdbEntry
 from pluginkit.errors import NotFound

@@ -6,17 +6,17 @@ A port with `neigh_suppress` passes no question on to which the bridge knows the
 from __future__ import annotations
 
 import errno
-import socket
 import threading
 from collections.abc import Iterable
 
 from netplugin.kernel.netlink import Netlink
-from netplugin.kernel.rtnetlink.neighbours import CREATE, NUD_PERMANENT, REPLACE, TableEntry, index_of
+from netplugin.kernel.rtnetlink.asking import FAMILY
+from netplugin.kernel.rtnetlink.links import index_of
+from netplugin.kernel.rtnetlink.neighbours import CREATE, NUD_PERMANENT, REPLACE, TableEntry
 from netplugin.resources import Neighbour
 from pluginkit.errors import NotFound
 
 _ALIAS = "pynet network "
-_FAMILY = {4: socket.AF_INET, 6: socket.AF_INET6}
 
 
 class Neighbours:
@@ -54,7 +54,7 @@ class Neighbours:
     def owned(self) -> Iterable[Neighbour]:
         """Return all permanent neighbours on our bridges, whoever made them."""
         links = {link.index: link.name for link in self._netlink.links.every("bridge") if link.alias.startswith(_ALIAS)}
-        families = _FAMILY.values() if links else ()
+        families = FAMILY.values() if links else ()
         lines = [line for family in families for line in self._netlink.table.dump(family, "list the neighbours of")]
         found = [
             Neighbour(links[line.index], line.where, line.mac)
@@ -67,4 +67,4 @@ class Neighbours:
 
 
 def _line(want: Neighbour, index: int) -> TableEntry:
-    return TableEntry(_FAMILY[want.address.version], index, want.mac, want.address, state=NUD_PERMANENT)
+    return TableEntry(FAMILY[want.address.version], index, want.mac, want.address, state=NUD_PERMANENT)

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Iterable
 
 from netplugin.kernel.firewall.nfnetlink import Nfnetlink
-from netplugin.kernel.rtnetlink.neighbours import index_of
+from netplugin.kernel.rtnetlink.links import index_of
 from netplugin.resources import OverlayProbes
 from pluginkit.command import run
 from pluginkit.errors import KernelError, NotFound

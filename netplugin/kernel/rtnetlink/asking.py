@@ -14,6 +14,8 @@ from pluginkit.errors import KernelError
 
 T = TypeVar("T")
 
+FAMILY = {4: socket.AF_INET, 6: socket.AF_INET6}
+
 _REQUEST, _ACK, _INTERRUPTED, _DUMP = 0x1, 0x4, 0x10, 0x300
 _ERROR, _DONE = 2, 3
 _SOL_NETLINK, _GET_STRICT_CHK = 270, 12

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import socket
 import struct
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface, ip_address, ip_interface
@@ -109,6 +110,14 @@ class LinkTable:
         body = _IFADDRMSG.pack(0, 0, 0, 0, 0)
         found = self._asking.all(_GETADDR, body, _address, "look up the link of", str(address))
         return next((self.numbered(where) for where, have in found if have.ip == address), None)
+
+
+def index_of(name: str) -> int:
+    """Return the index of a link of this network namespace, 0 if there is none of that name."""
+    try:
+        return socket.if_nametoindex(name)
+    except OSError:
+        return 0
 
 
 def _mac(text: str) -> bytes:

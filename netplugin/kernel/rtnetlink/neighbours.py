@@ -6,14 +6,14 @@ Source: rtnetlink(7); linux/neighbour.h.
 from __future__ import annotations
 
 import errno
-import socket
 import struct
 from collections.abc import Collection
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import ip_address
 
 from netplugin.kernel.nlattr import attribute, attributes
-from netplugin.kernel.rtnetlink.asking import Asking
+from netplugin.kernel.rtnetlink.asking import FAMILY, Asking
+from netplugin.machine import Address
 
 AF_BRIDGE = 7
 NTF_SELF, NTF_MASTER, NTF_STICKY = 0x02, 0x04, 0x40
@@ -23,9 +23,6 @@ CREATE, REPLACE, APPEND = 0x400, 0x100, 0x800
 _NEWNEIGH, _DELNEIGH, _GETNEIGH = 28, 29, 30
 _NDA_DST, _NDA_LLADDR, _NDA_MASTER = 1, 2, 9
 _NDMSG = struct.Struct("=BxxxiHBB")
-_FAMILY = {4: socket.AF_INET, 6: socket.AF_INET6}
-
-Address = IPv4Address | IPv6Address
 
 
 @dataclass(frozen=True)
@@ -61,21 +58,13 @@ class NeighbourTable:
 
     def known(self, index: int, where: Address, operation: str, subject: str) -> TableEntry | None:
         """Return what this host knows of an address on a link, None if nothing. Raises: KernelError."""
-        body = _body(TableEntry(_FAMILY[where.version], index, "", where))
+        body = _body(TableEntry(FAMILY[where.version], index, "", where))
         found = self._asking.one(_GETNEIGH, body, operation, subject, (errno.ENOENT, errno.ENODEV))
         return None if found is None else _entry(found)
 
     def dump(self, family: int, operation: str) -> list[TableEntry]:
         """Return all entries of a family, on all links. Raises: KernelError."""
         return self._asking.all(_GETNEIGH, _NDMSG.pack(family, 0, 0, 0, 0), _entry, operation, "the links")
-
-
-def index_of(name: str) -> int:
-    """Return the index of a link of this network namespace, 0 if there is none of that name."""
-    try:
-        return socket.if_nametoindex(name)
-    except OSError:
-        return 0
 
 
 def _body(entry: TableEntry) -> bytes:

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import errno
-import socket
 import struct
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from netplugin.kernel.nlattr import attribute, attributes
-from netplugin.kernel.rtnetlink.asking import Asking
+from netplugin.kernel.rtnetlink.asking import FAMILY, Asking
 
 _GETROUTE = 26
 _RTMSG = struct.Struct("=BBBBBBBBI")
 _DST, _OIF, _PREFSRC, _METRICS, _METRIC_MTU = 1, 4, 7, 8, 2
 _UNICAST, _LOCAL = 1, 2
-_FAMILY = {4: socket.AF_INET, 6: socket.AF_INET6}
 _NONE = (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EACCES, errno.EINVAL)
 
 
@@ -31,7 +29,7 @@ class Hop:
 
 def first_hop(asking: Asking, address: IPv4Address | IPv6Address) -> Hop | None:
     """Return the first step of a packet to `address` now, None if there is no way. Raises: KernelError."""
-    body = _RTMSG.pack(_FAMILY[address.version], address.max_prefixlen, 0, 0, 0, 0, 0, 0, 0)
+    body = _RTMSG.pack(FAMILY[address.version], address.max_prefixlen, 0, 0, 0, 0, 0, 0, 0)
     body += attribute(_DST, address.packed)
     found = asking.one(_GETROUTE, body, "look up the route to", str(address), _NONE)
     if found is None or (kind := _RTMSG.unpack_from(found)[7]) not in (_UNICAST, _LOCAL):
